@@ -1,0 +1,14 @@
+//! Sensor packets, their stamps, and decoders of what sensors and files give.
+//!
+//! Decoders are sans-I/O: bytes in, measurements out, so that a socket, a file and a fuzzer drive the same code. None
+//! panics on any input, and none reserves memory that the bytes in hand cannot justify. This crate knows no CUDA and
+//! no runtime.
+
+pub mod can;
+pub mod cloud;
+pub mod mp4;
+pub mod npy;
+pub mod packet;
+pub mod picture;
+pub mod radar;
+pub mod ros2;

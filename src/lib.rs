@@ -1,0 +1,4 @@
+//! catseye: a deterministic perception runtime for cars.
+pub mod messages;
+pub mod record;
+pub mod runtime;

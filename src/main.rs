@@ -1,1 +1,2 @@
-fn main(){}
+//! The catseye command.
+fn main() {}

@@ -430,7 +430,7 @@ fn as_scalable_baseline(unit: &[u8]) -> Option<Vec<u8>> {
     let (&header, coded) = unit.split_first()?;
     let (&profile, rest) = coded.split_first()?;
     if profile == HIGH || profile == SCALABLE_HIGH {
-        return Some([&[header, SCALABLE_BASELINE], rest].concat());
+        return Some([&[header, SCALABLE_BASELINE][..], rest].concat());
     }
     if profile != MAIN && profile != EXTENDED {
         return None;

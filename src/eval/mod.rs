@@ -1,0 +1,3 @@
+//! How good results are: measures against truth that a person annotated.
+
+pub mod mot;

@@ -1,0 +1,325 @@
+//! Fuse: what all sensors saw becomes one list of objects in the vehicle frame.
+//!
+//! Every measurement is filtered at its own stamp. The filter keeps two states: the *base*, behind which nothing can come
+//! any more, and the *current* one, which has seen everything so far; between them lie the measurements of the last
+//! [`HORIZON_NS`]. One that comes late but inside the horizon is put in its place and all behind it are filtered again
+//! from the base, so the result is that of the right order, to the bit. One that comes later still is left out, by record.
+
+pub mod ego;
+pub mod filter;
+pub mod measure;
+
+use catseye_calibration::rig::{Rig, SensorKind};
+use catseye_sensors::can::dbc::Dbc;
+
+use crate::log::packet::Content;
+use crate::messages::{
+    DropDecision, DropReason, Health, MAX_SENSORS, SensorHealth,
+};
+use crate::record;
+use crate::record::Record;
+use crate::runtime::graph::{Fields, NO_GROUP, RestoreError, Stage, StageError, State};
+use crate::stages::Tick;
+use crate::stages::geometry::CameraGeometry;
+use crate::stages::network::undistorted_cameras;
+use ego::EgoReader;
+use filter::{FilterState, ObjectFilter};
+use measure::{ClassPrior, Measurer, ObjectMeasurement};
+
+/// How far back a late measurement is still filtered.
+pub const HORIZON_NS: i64 = 500_000_000;
+/// Version of the state's layout.
+pub const STATE_VERSION: u32 = 1;
+/// For how long after its reference time a world model may be used.
+pub const VALID_NS: i64 = 300_000_000;
+
+record! {
+    /// One measurement, at its place in time.
+    pub struct Measurement {
+        /// When it was made.
+        pub stamp_ns: i64,
+        /// The sensor.
+        pub sensor: u16,
+        /// The packet.
+        pub sequence: u32,
+        /// What it is.
+        pub kind: u8,
+        /// Speed or yaw rate, for those kinds.
+        pub value: f64,
+        /// Which of several sources of the same quantity counts; higher is better.
+        pub priority: u8,
+        /// Objects, for that kind.
+        pub objects: Vec<ObjectMeasurement>,
+    }
+
+    /// The state of the stage.
+    pub struct FuseState {
+        /// Filtered up to the horizon.
+        pub base: FilterState,
+        /// Filtered up to the newest measurement.
+        pub current: FilterState,
+        /// Measurements before this are left out.
+        pub horizon_ns: i64,
+        /// Measurements between the two, in order.
+        pub recent: Vec<Measurement>,
+        /// Per sensor: the newest stamp, and how many packets.
+        pub sensors: heapless::Vec<SensorMemory, MAX_SENSORS>,
+    }
+
+    /// What is remembered of a sensor.
+    #[derive(Copy)]
+    pub struct SensorMemory {
+        /// Newest stamp; 0 before the first.
+        pub last_ns: i64,
+        /// Packets so far.
+        pub packets: u64,
+    }
+}
+
+/// `Measurement::kind`: forward speed, m/s.
+pub const KIND_SPEED: u8 = 0;
+/// `Measurement::kind`: yaw rate, rad/s.
+pub const KIND_YAW_RATE: u8 = 1;
+/// `Measurement::kind`: objects.
+pub const KIND_OBJECTS: u8 = 2;
+
+impl Measurement {
+    fn key(&self) -> (i64, u16, u32, u8) {
+        (self.stamp_ns, self.sensor, self.sequence, self.kind)
+    }
+}
+
+/// The filter with its horizon.
+pub struct Fusion {
+    state: FuseState,
+    filter: ObjectFilter,
+    /// Buffers of objects that are not in use.
+    spare: Vec<Vec<ObjectMeasurement>>,
+    /// Whether something was put before what `current` has seen.
+    stale: bool,
+}
+
+impl Fusion {
+    /// Starts with nothing known.
+    pub fn new(filter: ObjectFilter, sensors: usize) -> Self {
+        let mut state = FuseState::default();
+        state.recent.reserve(4096);
+        state.sensors.resize_default(sensors.min(MAX_SENSORS)).unwrap_or_default();
+        Fusion { state, filter, spare: Vec::new(), stale: false }
+    }
+
+    /// A buffer for a measurement's objects.
+    pub fn buffer(&mut self) -> Vec<ObjectMeasurement> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a measurement, in any order; false when it lies behind the horizon and is left out.
+    pub fn add(&mut self, measurement: Measurement) -> bool {
+        if measurement.stamp_ns < self.state.horizon_ns {
+            self.spare.push(measurement.objects);
+            return false;
+        }
+        let key = measurement.key();
+        let at = self.state.recent.partition_point(|other| other.key() <= key);
+        self.stale |= at < self.state.recent.len();
+        self.state.recent.insert(at, measurement);
+        if !self.stale {
+            self.filter.apply(&mut self.state.current, &self.state.recent[at]);
+        }
+        true
+    }
+
+    /// Filters again what has to be, and moves the base up to the horizon behind `now_ns`.
+    pub fn settle(&mut self, now_ns: i64) {
+        if self.stale {
+            self.state.current.clone_from(&self.state.base);
+            for measurement in &self.state.recent {
+                self.filter.apply(&mut self.state.current, measurement);
+            }
+            self.stale = false;
+        }
+        self.state.horizon_ns = self.state.horizon_ns.max(now_ns.saturating_sub(HORIZON_NS));
+        let horizon_ns = self.state.horizon_ns;
+        let old = self.state.recent.partition_point(|measurement| measurement.stamp_ns < horizon_ns);
+        // The base stops at its last measurement and is not predicted on to the horizon: a prediction in two steps has
+        // other bits than one in one step, and a re-filtered run must have those of a run in order.
+        for measurement in self.state.recent.drain(..old) {
+            self.filter.apply(&mut self.state.base, &measurement);
+            self.spare.push(measurement.objects);
+        }
+    }
+
+    /// The newest state.
+    pub fn current(&self) -> &FilterState {
+        &self.state.current
+    }
+}
+
+/// The stage.
+pub struct Fuse {
+    fusion: Fusion,
+    measurer: Measurer,
+    ego: EgoReader,
+    cameras: usize,
+    rates_hz: Vec<f64>,
+    valid_ns: i64,
+}
+
+impl Fuse {
+    /// For a rig, with the names of the classes that the networks see, and one table per CAN bus in rig order.
+    pub fn new(rig: &Rig, class_names: &[String], dbc: Vec<Dbc>) -> Self {
+        let undistorted = undistorted_cameras(rig);
+        let cameras =
+            rig.cameras.iter().zip(undistorted).map(|(camera, flag)| CameraGeometry::new(camera, flag)).collect();
+        let lidars = rig.lidars.iter().map(|lidar| lidar.mounting.vehicle_from_sensor()).collect();
+        let priors: Vec<Option<ClassPrior>> = class_names.iter().map(|name| ClassPrior::of(name)).collect();
+        let front_m = rig.vehicle.length_m - rig.vehicle.rear_overhang_m;
+        Fuse {
+            fusion: Fusion::new(ObjectFilter::new(front_m), rig.sensors().count()),
+            measurer: Measurer::new(cameras, lidars, priors),
+            ego: EgoReader::new(rig, dbc),
+            cameras: rig.cameras.len(),
+            rates_hz: rates(rig),
+            valid_ns: VALID_NS.max((3e6 * rig.tick.period_ms) as i64),
+        }
+    }
+
+    fn take_ego(&mut self, tick: &mut Tick) {
+        for packet in &tick.packets {
+            let header = packet.header;
+            if let Some(memory) = self.fusion.state.sensors.get_mut(usize::from(header.sensor.0)) {
+                memory.last_ns = memory.last_ns.max(header.stamp.mapped_ns);
+                memory.packets += 1;
+            }
+            if !matches!(packet.content, Content::Can(_) | Content::Imu(_) | Content::Gnss(_)) {
+                continue;
+            }
+            let Fuse { fusion, ego, .. } = self;
+            ego.read(packet, &mut |kind, value, priority| {
+                let measurement = Measurement {
+                    stamp_ns: header.stamp.mapped_ns,
+                    sensor: header.sensor.0,
+                    sequence: header.sequence,
+                    kind,
+                    value,
+                    priority,
+                    objects: Vec::new(),
+                };
+                if !fusion.add(measurement) {
+                    tick.late.push(late(tick.id, header.sensor.0, header.sequence, header.stamp.mapped_ns));
+                }
+            });
+        }
+    }
+
+    fn take_objects(&mut self, tick: &mut Tick) {
+        self.measurer.load_clouds(&tick.lidars);
+        for sensor in 0..self.cameras {
+            let Some(camera) = tick.cameras.get(sensor).filter(|camera| camera.present) else { continue };
+            let mut objects = self.fusion.buffer();
+            self.measurer.measure(sensor, &camera.tracks, &mut objects);
+            let measurement = Measurement {
+                stamp_ns: camera.stamp_ns,
+                sensor: sensor as u16,
+                sequence: camera.sequence,
+                kind: KIND_OBJECTS,
+                objects,
+                ..Measurement::default()
+            };
+            if !self.fusion.add(measurement) {
+                tick.late.push(late(tick.id, sensor as u16, camera.sequence, camera.stamp_ns));
+            }
+        }
+    }
+
+    fn report(&self, tick: &mut Tick) {
+        let Tick { world, cameras, .. } = tick;
+        world.tick = tick.id;
+        world.reference_ns = tick.reference_ns;
+        world.valid_until_ns = tick.reference_ns.saturating_add(self.valid_ns);
+        self.fusion.filter.report(self.fusion.current(), tick.reference_ns, world);
+        let with_lanes = cameras.iter().find(|camera| camera.present && !camera.seen.lanes.is_empty());
+        world.lanes.clear();
+        world.lanes.extend(with_lanes.iter().flat_map(|camera| camera.seen.lanes.iter().copied()));
+        let with_space = cameras.iter().find(|camera| camera.present && !camera.seen.free_space.range_m.is_empty());
+        match with_space {
+            Some(camera) => world.free_space.clone_from(&camera.seen.free_space),
+            None => world.free_space.range_m.clear(),
+        }
+        world.sensors.clear();
+        for (sensor, (memory, rate_hz)) in self.fusion.state.sensors.iter().zip(&self.rates_hz).enumerate() {
+            let age_ns = if memory.packets > 0 { tick.reference_ns.saturating_sub(memory.last_ns) } else { 0 };
+            let stale = age_ns as f64 * rate_hz > 3e9;
+            let state = match memory.packets {
+                0 => Health::Silent,
+                _ if stale => Health::Stale,
+                _ => Health::Good,
+            };
+            let _ = world.sensors.push(SensorHealth { sensor: sensor as u16, state, age_ns, packets: memory.packets });
+        }
+    }
+}
+
+fn late(tick: u64, sensor: u16, sequence: u32, stamp_ns: i64) -> DropDecision {
+    DropDecision { tick, sensor, sequence, stamp_ns, reason: DropReason::Late }
+}
+
+/// Rates of all sensors in rig order; a bus has none to hold against it but 10 Hz.
+fn rates(rig: &Rig) -> Vec<f64> {
+    let of = |kind: SensorKind, name: &str| match kind {
+        SensorKind::Camera => rig.cameras.iter().find(|s| s.name == name).map(|s| s.rate_hz),
+        SensorKind::Lidar => rig.lidars.iter().find(|s| s.name == name).map(|s| s.rate_hz),
+        SensorKind::Can => None,
+        _ => {
+            let lists = [&rig.radars, &rig.ultrasonics, &rig.imus, &rig.gnss];
+            lists.into_iter().flatten().find(|s| s.name == name).map(|s| s.rate_hz)
+        }
+    };
+    rig.sensors().map(|sensor| of(sensor.kind, sensor.name).unwrap_or(10.0)).collect()
+}
+
+impl Stage<Tick> for Fuse {
+    fn name(&self) -> &'static str {
+        "fuse"
+    }
+
+    fn run(&mut self, tick: &mut Tick) -> Result<(), StageError> {
+        tick.late.clear();
+        self.take_ego(tick);
+        self.take_objects(tick);
+        self.fusion.settle(tick.reference_ns);
+        self.report(tick);
+        Ok(())
+    }
+
+    fn digest(&self, tick: &Tick, fields: &mut Fields) {
+        fields.add_record(NO_GROUP, &tick.world);
+    }
+
+    fn state(&mut self) -> Option<&mut dyn State> {
+        Some(self)
+    }
+}
+
+impl State for Fuse {
+    fn version(&self) -> u32 {
+        STATE_VERSION
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.fusion.state.encode(out);
+    }
+
+    fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), RestoreError> {
+        if version != STATE_VERSION {
+            return Err(RestoreError::Version { expected: STATE_VERSION, found: version });
+        }
+        let state = FuseState::decode(state)?;
+        if state.sensors.len() != self.fusion.state.sensors.len() {
+            return Err(RestoreError::Rig { expected: self.fusion.state.sensors.len(), found: state.sensors.len() });
+        }
+        self.fusion.state = state;
+        self.fusion.stale = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,649 @@
+//! Ingest: which packets are processed together, and which are left out. The edge of the pipeline.
+//!
+//! Packets come in the order of arrival and leave as ticks: those of one instant, in total order (stamp, sensor,
+//! sequence). Everything decided here is a value that goes into the log, so that a replay can obey it instead of deciding
+//! again ([`Recorded`]). Time is what the packets say: the newest arrival is `now`, nobody looks at a clock.
+//!
+//! A tick is opened by the trigger sensor's packet, or by the period where there is no trigger. It closes when every
+//! camera and lidar has given a packet within the tolerance or cannot any more, or when the wait is over. *Frames*
+//! (cameras, lidars) are taken once per tick, the one nearest to the reference time; *streams* (everything else) are taken
+//! as many as have come up to it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use catseye_calibration::rig::{Rig, SensorKind};
+
+use crate::log::packet::SensorPacket;
+use crate::messages::{Account, DropDecision, DropReason, PacketRun, TickDecision};
+
+/// A stamp this far after its arrival cannot be right.
+pub const FAR_FUTURE_NS: i64 = 1_000_000_000;
+/// Most packets in one tick.
+pub const MAX_PACKETS: usize = 8192;
+
+/// Packets that belong together.
+#[derive(Debug)]
+pub struct Formed {
+    /// The decision that made it.
+    pub decision: TickDecision,
+    /// When it was made, in arrival time.
+    pub closed_ns: i64,
+    /// The packets, in total order.
+    pub packets: Vec<SensorPacket>,
+}
+
+struct Sensor {
+    name: String,
+    is_frame: bool,
+    /// Newest accepted stamp.
+    last_ns: Option<i64>,
+    produced: u64,
+    consumed: u64,
+    dropped: u64,
+}
+
+/// How ticks are formed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The sensor whose packets open ticks.
+    pub trigger: Option<u16>,
+    /// Distance of ticks where there is no trigger.
+    pub period_ns: i64,
+    /// How far a frame may lie from the reference time.
+    pub tolerance_ns: i64,
+    /// How long a tick waits for what is missing.
+    pub max_wait_ns: i64,
+}
+
+impl Settings {
+    /// The rig's settings.
+    pub fn of(rig: &Rig) -> Self {
+        let ns = |ms: f64| ((ms * 1e6) as i64).max(1);
+        Settings {
+            trigger: rig.tick.trigger.as_deref().and_then(|name| rig.sensor(name)).map(|sensor| sensor.id),
+            period_ns: ns(rig.tick.period_ms),
+            tolerance_ns: ns(rig.tick.tolerance_ms),
+            max_wait_ns: ns(rig.tick.max_wait_ms),
+        }
+    }
+}
+
+/// Forms ticks and keeps the accounts.
+pub struct Ingest {
+    settings: Settings,
+    sensors: Vec<Sensor>,
+    /// Packets that are in no tick yet, in total order.
+    waiting: BTreeMap<(i64, u16, u32), SensorPacket>,
+    /// Reference time and arrival of ticks that were opened and not closed.
+    open: VecDeque<(i64, i64)>,
+    drops: Vec<DropDecision>,
+    next_tick: u64,
+    last_reference_ns: Option<i64>,
+    now_ns: i64,
+    ended: bool,
+}
+
+impl Ingest {
+    /// Starts with tick `first_tick`.
+    pub fn new(rig: &Rig, settings: Settings, first_tick: u64) -> Self {
+        let sensors = rig
+            .sensors()
+            .map(|sensor| Sensor {
+                name: sensor.name.to_owned(),
+                is_frame: matches!(sensor.kind, SensorKind::Camera | SensorKind::Lidar),
+                last_ns: None,
+                produced: 0,
+                consumed: 0,
+                dropped: 0,
+            })
+            .collect();
+        Ingest {
+            settings,
+            sensors,
+            waiting: BTreeMap::new(),
+            open: VecDeque::new(),
+            drops: Vec::new(),
+            next_tick: first_tick,
+            last_reference_ns: None,
+            now_ns: i64::MIN,
+            ended: false,
+        }
+    }
+
+    /// Takes the next packet in order of arrival.
+    pub fn offer(&mut self, packet: SensorPacket) {
+        let header = packet.header;
+        let (stamp, arrival) = (header.stamp.mapped_ns, header.stamp.arrival_ns);
+        self.now_ns = self.now_ns.max(arrival);
+        let Some(sensor) = self.sensors.get_mut(usize::from(header.sensor.0)) else { return };
+        sensor.produced += 1;
+        if let Some(reason) = wrong_stamp(sensor, stamp, arrival) {
+            self.drop_packet(&packet, reason);
+            return;
+        }
+        sensor.last_ns = Some(stamp);
+        let too_late = self.last_reference_ns.is_some_and(|last| stamp <= last.saturating_add(self.settings.tolerance_ns));
+        if sensor.is_frame && too_late && self.settings.trigger != Some(header.sensor.0) {
+            let fits_an_open_tick = self.open.iter().any(|(reference, _)| self.is_near(stamp, *reference));
+            if !fits_an_open_tick && self.last_reference_ns.is_some_and(|last| stamp <= last || self.is_near(stamp, last)) {
+                self.drop_packet(&packet, DropReason::Late);
+                return;
+            }
+        }
+        if self.settings.trigger == Some(header.sensor.0) {
+            self.open.push_back((stamp, arrival));
+        } else if self.settings.trigger.is_none() && self.open.is_empty() {
+            let first = self.last_reference_ns.map_or(stamp, |last| last.saturating_add(self.settings.period_ns));
+            self.open.push_back((first, first));
+        }
+        self.waiting.insert((stamp, header.sensor.0, header.sequence), packet);
+    }
+
+    /// Says that no packet will come any more: ticks wait for nothing.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The next tick that is complete.
+    pub fn form(&mut self) -> Option<Formed> {
+        let &(reference, arrival) = self.open.front()?;
+        if !self.is_complete(reference, arrival) {
+            return None;
+        }
+        self.open.pop_front();
+        let formed = self.close(reference);
+        self.last_reference_ns = Some(reference);
+        if self.settings.trigger.is_none() && !(self.ended && self.waiting.is_empty()) {
+            let next = reference.saturating_add(self.settings.period_ns);
+            self.open.push_back((next, next));
+        }
+        Some(formed)
+    }
+
+    /// Takes back a tick that could not be admitted: its frames are dropped, its streams wait for the next.
+    pub fn refuse(&mut self, formed: Formed) {
+        self.next_tick = formed.decision.tick;
+        for packet in formed.packets {
+            let id = packet.header.sensor.0;
+            let Some(sensor) = self.sensors.get_mut(usize::from(id)) else { continue };
+            sensor.consumed -= 1;
+            if sensor.is_frame {
+                self.drop_packet(&packet, DropReason::Overload);
+            } else {
+                self.waiting.insert((packet.header.stamp.mapped_ns, id, packet.header.sequence), packet);
+            }
+        }
+    }
+
+    /// What was left out since the last call.
+    pub fn take_drops(&mut self, into: &mut Vec<DropDecision>) {
+        into.append(&mut self.drops);
+    }
+
+    /// What became of each sensor's packets.
+    pub fn accounts(&self) -> Vec<Account> {
+        let pending = |id: usize| self.waiting.keys().filter(|key| usize::from(key.1) == id).count() as u64;
+        accounts(&self.sensors, pending)
+    }
+
+    fn is_near(&self, stamp: i64, reference: i64) -> bool {
+        stamp.abs_diff(reference) <= self.settings.tolerance_ns.unsigned_abs()
+    }
+
+    /// Whether a tick can wait no longer, or need not.
+    fn is_complete(&self, reference: i64, arrival: i64) -> bool {
+        if self.ended || self.now_ns > arrival.saturating_add(self.settings.max_wait_ns) {
+            return true;
+        }
+        let end = reference.saturating_add(self.settings.tolerance_ns);
+        let frames = self.sensors.iter().enumerate().filter(|(_, sensor)| sensor.is_frame);
+        let mut any_frame = false;
+        for (id, sensor) in frames {
+            any_frame = true;
+            let passed = sensor.last_ns.is_some_and(|last| last > end);
+            let there = || self.waiting.range((reference.saturating_sub(self.settings.tolerance_ns), 0, 0)..=(end, u16::MAX, u32::MAX)).any(|(key, _)| usize::from(key.1) == id);
+            if !passed && !there() {
+                return false;
+            }
+        }
+        // without frames there is nobody to wait for but time itself
+        any_frame && self.settings.trigger.is_some()
+    }
+
+    fn close(&mut self, reference: i64) -> Formed {
+        let settings = &self.settings;
+        let end = reference.saturating_add(settings.tolerance_ns);
+        let mut packets = Vec::new();
+        let mut best: BTreeMap<u16, (u64, (i64, u16, u32))> = BTreeMap::new();
+        let mut taken = Vec::new();
+        let mut superseded = Vec::new();
+        for key in self.waiting.range(..=(end, u16::MAX, u32::MAX)).map(|(key, _)| *key) {
+            let (stamp, id, _) = key;
+            let is_frame = self.sensors.get(usize::from(id)).is_some_and(|sensor| sensor.is_frame);
+            if !is_frame {
+                if stamp <= reference {
+                    taken.push(key);
+                }
+                continue;
+            }
+            let away = stamp.abs_diff(reference);
+            let opens_a_later_tick = settings.trigger == Some(id) && stamp > reference;
+            if opens_a_later_tick {
+                continue;
+            }
+            if away > settings.tolerance_ns.unsigned_abs() {
+                superseded.push(key);
+            } else if let Some((nearest, nearest_key)) = best.get_mut(&id) {
+                if away < *nearest {
+                    superseded.push(*nearest_key);
+                    (*nearest, *nearest_key) = (away, key);
+                } else if stamp <= reference {
+                    superseded.push(key);
+                }
+            } else {
+                best.insert(id, (away, key));
+            }
+        }
+        for key in superseded {
+            if let Some(packet) = self.waiting.remove(&key) {
+                self.drop_packet(&packet, DropReason::Superseded);
+            }
+        }
+        let cameras_and_lidars = self.sensors.iter().filter(|sensor| sensor.is_frame).count();
+        let partial = best.len() < cameras_and_lidars;
+        taken.extend(best.into_values().map(|(_, key)| key));
+        taken.sort_unstable();
+        for key in taken {
+            let Some(packet) = self.waiting.remove(&key) else { continue };
+            if packets.len() == MAX_PACKETS {
+                self.drop_packet(&packet, DropReason::NoRoom);
+                continue;
+            }
+            if let Some(sensor) = self.sensors.get_mut(usize::from(key.1)) {
+                sensor.consumed += 1;
+            }
+            packets.push(packet);
+        }
+        let decision = TickDecision { tick: self.next_tick, reference_ns: reference, partial, runs: runs(&packets) };
+        self.next_tick += 1;
+        Formed { decision, closed_ns: self.now_ns, packets }
+    }
+
+    fn drop_packet(&mut self, packet: &SensorPacket, reason: DropReason) {
+        let header = packet.header;
+        if let Some(sensor) = self.sensors.get_mut(usize::from(header.sensor.0)) {
+            sensor.dropped += 1;
+        }
+        self.drops.push(DropDecision {
+            tick: self.next_tick,
+            sensor: header.sensor.0,
+            sequence: header.sequence,
+            stamp_ns: header.stamp.mapped_ns,
+            reason,
+        });
+    }
+}
+
+fn wrong_stamp(sensor: &Sensor, stamp: i64, arrival: i64) -> Option<DropReason> {
+    if stamp <= 0 {
+        return Some(DropReason::ZeroStamp);
+    }
+    if stamp > arrival.saturating_add(FAR_FUTURE_NS) {
+        return Some(DropReason::FarFuture);
+    }
+    let last = sensor.last_ns?;
+    if stamp < last {
+        return Some(DropReason::Backward);
+    }
+    // a bus or a receiver may well give several packets at one instant
+    (stamp == last && sensor.is_frame).then_some(DropReason::Duplicate)
+}
+
+fn accounts(sensors: &[Sensor], pending: impl Fn(usize) -> u64) -> Vec<Account> {
+    let account = |(id, sensor): (usize, &Sensor)| Account {
+        sensor: id as u16,
+        name: sensor.name.clone(),
+        produced: sensor.produced,
+        consumed: sensor.consumed,
+        dropped: sensor.dropped,
+        pending: pending(id),
+    };
+    sensors.iter().enumerate().map(account).collect()
+}
+
+/// Whether nothing was lost without being counted.
+pub fn balances(account: &Account) -> bool {
+    account.produced == account.consumed + account.dropped + account.pending
+}
+
+/// Packs packets into runs of consecutive numbers per sensor, sensors in order.
+fn runs(packets: &[SensorPacket]) -> Vec<PacketRun> {
+    let mut keys: Vec<(u16, u32)> = packets.iter().map(|p| (p.header.sensor.0, p.header.sequence)).collect();
+    keys.sort_unstable();
+    let mut runs: Vec<PacketRun> = Vec::new();
+    for (sensor, sequence) in keys {
+        match runs.last_mut() {
+            Some(run) if run.sensor == sensor && run.first_sequence.wrapping_add(run.count) == sequence => run.count += 1,
+            _ => runs.push(PacketRun { sensor, first_sequence: sequence, count: 1 }),
+        }
+    }
+    runs
+}
+
+/// Forms the ticks that a log says were formed, and no others.
+pub struct Recorded {
+    sensors: Vec<Sensor>,
+    /// Packets that no decision has named yet.
+    waiting: BTreeMap<(u16, u32), SensorPacket>,
+    decisions: VecDeque<TickDecision>,
+    drops: BTreeMap<(u16, u32), DropReason>,
+    /// Packets before the first tick of a range belong to nobody.
+    skipped_before: bool,
+    ended: bool,
+}
+
+impl Recorded {
+    /// Starts with nothing decided.
+    pub fn new(rig: &Rig) -> Self {
+        let ingest = Ingest::new(
+            rig,
+            Settings { trigger: None, period_ns: 1, tolerance_ns: 1, max_wait_ns: 1 },
+            0,
+        );
+        Recorded {
+            sensors: ingest.sensors,
+            waiting: BTreeMap::new(),
+            decisions: VecDeque::new(),
+            drops: BTreeMap::new(),
+            skipped_before: false,
+            ended: false,
+        }
+    }
+
+    /// Adds a recorded tick.
+    pub fn decide_tick(&mut self, decision: TickDecision) {
+        self.decisions.push_back(decision);
+    }
+
+    /// Adds a recorded drop.
+    pub fn decide_drop(&mut self, decision: &DropDecision) {
+        self.drops.insert((decision.sensor, decision.sequence), decision.reason);
+    }
+
+    /// Whether enough decisions are in hand to go on for a while.
+    pub fn has_decisions(&self) -> bool {
+        self.decisions.len() > 1
+    }
+
+    /// Takes the next packet.
+    pub fn offer(&mut self, packet: SensorPacket) {
+        let key = (packet.header.sensor.0, packet.header.sequence);
+        let Some(sensor) = self.sensors.get_mut(usize::from(key.0)) else { return };
+        sensor.produced += 1;
+        if self.drops.remove(&key).is_some() {
+            sensor.dropped += 1;
+            return;
+        }
+        self.waiting.insert(key, packet);
+    }
+
+    /// Says that no packet will come any more.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Forgets packets that the ticks before a range took.
+    pub fn skip(&mut self, decision: &TickDecision) {
+        self.skipped_before = true;
+        for run in &decision.runs {
+            for sequence in sequences(run) {
+                if self.waiting.remove(&(run.sensor, sequence)).is_some()
+                    && let Some(sensor) = self.sensors.get_mut(usize::from(run.sensor))
+                {
+                    sensor.consumed += 1;
+                }
+            }
+        }
+    }
+
+    /// The next recorded tick, once all its packets are there; at the end of the packets a tick that lacks some is an
+    /// error, since it cannot give the recorded bits.
+    pub fn form(&mut self) -> Result<Option<Formed>, MissingPackets> {
+        let Some(decision) = self.decisions.front() else { return Ok(None) };
+        let wanted = || decision.runs.iter().flat_map(|run| sequences(run).map(|sequence| (run.sensor, sequence)));
+        let missing = wanted().filter(|key| !self.waiting.contains_key(key)).count();
+        if missing > 0 {
+            let tick = decision.tick;
+            return if self.ended { Err(MissingPackets { tick, missing }) } else { Ok(None) };
+        }
+        let keys: Vec<(u16, u32)> = wanted().collect();
+        let Some(decision) = self.decisions.pop_front() else { return Ok(None) };
+        let mut packets: Vec<SensorPacket> = keys.iter().filter_map(|key| self.waiting.remove(key)).collect();
+        for key in keys {
+            if let Some(sensor) = self.sensors.get_mut(usize::from(key.0)) {
+                sensor.consumed += 1;
+            }
+        }
+        packets.sort_unstable_by_key(|packet| packet.header.order_key());
+        let closed_ns = packets.iter().map(|packet| packet.header.stamp.arrival_ns).max();
+        Ok(Some(Formed { closed_ns: closed_ns.unwrap_or(decision.reference_ns), decision, packets }))
+    }
+
+    /// What became of each sensor's packets.
+    pub fn accounts(&self) -> Vec<Account> {
+        let pending = |id: usize| self.waiting.keys().filter(|key| usize::from(key.0) == id).count() as u64;
+        accounts(&self.sensors, pending)
+    }
+}
+
+fn sequences(run: &PacketRun) -> impl Iterator<Item = u32> {
+    let first = run.first_sequence;
+    (0..run.count).map(move |offset| first.wrapping_add(offset))
+}
+
+/// A recorded tick whose packets are not in the log.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("tick {tick} was recorded with {missing} packets that the log does not hold")]
+pub struct MissingPackets {
+    /// The tick.
+    pub tick: u64,
+    /// How many packets it lacks.
+    pub missing: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::packet::Content;
+    use crate::messages::ImuSample;
+    use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
+
+    const MS: i64 = 1_000_000;
+
+    /// Two cameras (0, 1) and an inertial unit (2).
+    fn rig() -> Rig {
+        let mut rig = Rig::default_camera(64, 48);
+        let mut second = rig.cameras[0].clone();
+        second.name = "second".into();
+        rig.cameras.push(second);
+        let mounting = rig.cameras[0].mounting;
+        let imu = catseye_calibration::rig::Sensor { name: "imu".into(), topic: "/imu".into(), rate_hz: 100.0, mounting };
+        rig.imus.push(imu);
+        rig
+    }
+
+    fn packet(sensor: u16, sequence: u32, stamp_ms: i64, arrival_ms: i64) -> SensorPacket {
+        let stamp = Stamp {
+            raw_ns: stamp_ms * MS,
+            clock: ClockId::Unknown,
+            kind: StampKind::Arrival,
+            arrival_ns: arrival_ms * MS,
+            mapped_ns: stamp_ms * MS,
+            uncertainty_ns: 0,
+        };
+        let header = PacketHeader { sensor: SensorId(sensor), sequence, stamp };
+        SensorPacket { header, content: Content::Imu(ImuSample::default()) }
+    }
+
+    fn settings(trigger: Option<u16>) -> Settings {
+        Settings { trigger, period_ns: 100 * MS, tolerance_ns: 20 * MS, max_wait_ns: 60 * MS }
+    }
+
+    fn run(ingest: &mut Ingest, packets: &[SensorPacket]) -> (Vec<Formed>, Vec<DropDecision>) {
+        let mut formed = Vec::new();
+        for packet in packets {
+            ingest.offer(packet.clone());
+            formed.extend(std::iter::from_fn(|| ingest.form()));
+        }
+        ingest.end();
+        // without a trigger, ticks go on for as long as something waits
+        while let Some(tick) = ingest.form() {
+            formed.push(tick);
+            assert!(formed.len() < 1000);
+        }
+        let mut drops = Vec::new();
+        ingest.take_drops(&mut drops);
+        assert!(ingest.accounts().iter().all(balances), "{:?}", ingest.accounts());
+        (formed, drops)
+    }
+
+    fn keys(formed: &Formed) -> Vec<(u16, u32)> {
+        formed.packets.iter().map(|p| (p.header.sensor.0, p.header.sequence)).collect()
+    }
+
+    #[test]
+    fn frames_of_one_instant_and_streams_up_to_it_go_together() {
+        let mut ingest = Ingest::new(&rig(), settings(Some(0)), 5);
+        let packets = [
+            packet(2, 0, 90, 91),
+            packet(0, 0, 100, 110),
+            packet(2, 1, 101, 111),
+            packet(1, 0, 105, 115),
+            packet(0, 1, 200, 210),
+            packet(1, 1, 195, 220),
+        ];
+        let (formed, drops) = run(&mut ingest, &packets);
+        assert_eq!(drops, []);
+        assert_eq!(formed.len(), 2);
+        assert_eq!(formed[0].decision.tick, 5);
+        assert_eq!(keys(&formed[0]), [(2, 0), (0, 0), (1, 0)]);
+        assert!(!formed[0].decision.partial);
+        assert_eq!(keys(&formed[1]), [(2, 1), (1, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn a_missing_camera_is_waited_for_and_then_left_out() {
+        let mut ingest = Ingest::new(&rig(), settings(Some(0)), 0);
+        ingest.offer(packet(0, 0, 100, 100));
+        ingest.offer(packet(2, 0, 101, 150));
+        assert!(ingest.form().is_none());
+        ingest.offer(packet(2, 1, 102, 161));
+        let tick = ingest.form().unwrap();
+        assert!(tick.decision.partial);
+        assert_eq!(keys(&tick), [(0, 0)]);
+        // the missing picture comes after all
+        ingest.offer(packet(1, 0, 101, 170));
+        let mut drops = Vec::new();
+        ingest.take_drops(&mut drops);
+        assert_eq!(drops.iter().map(|d| (d.sensor, d.reason)).collect::<Vec<_>>(), [(1, DropReason::Late)]);
+    }
+
+    #[test]
+    fn wrong_stamps_are_left_out_by_name() {
+        let mut ingest = Ingest::new(&rig(), settings(Some(0)), 0);
+        let packets = [
+            packet(0, 0, 100, 100),
+            packet(0, 1, 100, 120),
+            packet(0, 2, 50, 130),
+            packet(0, 3, 0, 140),
+            packet(0, 4, -5, 150),
+            packet(0, 5, 99_999, 160),
+            packet(2, 0, 100, 160),
+            packet(2, 1, 100, 160),
+            packet(0, 6, 200, 200),
+        ];
+        let (formed, drops) = run(&mut ingest, &packets);
+        let reasons: Vec<_> = drops.iter().map(|drop| (drop.sequence, drop.reason)).collect();
+        use DropReason::*;
+        assert_eq!(reasons, [(1, Duplicate), (2, Backward), (3, ZeroStamp), (4, ZeroStamp), (5, FarFuture)]);
+        assert_eq!(formed.len(), 2);
+        assert_eq!(keys(&formed[0]), [(0, 0), (2, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn the_nearest_frame_wins_and_the_other_is_counted() {
+        let mut ingest = Ingest::new(&rig(), settings(Some(0)), 0);
+        let packets = [packet(1, 0, 85, 86), packet(1, 1, 98, 99), packet(0, 0, 100, 100), packet(0, 1, 200, 200)];
+        let (formed, drops) = run(&mut ingest, &packets);
+        assert_eq!(keys(&formed[0]), [(1, 1), (0, 0)]);
+        assert_eq!(drops.iter().map(|d| (d.sequence, d.reason)).collect::<Vec<_>>(), [(0, DropReason::Superseded)]);
+    }
+
+    #[test]
+    fn without_a_trigger_time_forms_the_ticks() {
+        let mut ingest = Ingest::new(&rig(), settings(None), 0);
+        let packets: Vec<_> = (0..50).map(|i| packet(2, i as u32, 1000 + 10 * i, 1000 + 10 * i)).collect();
+        let (formed, drops) = run(&mut ingest, &packets);
+        assert_eq!(drops, []);
+        assert_eq!(formed.iter().map(|tick| tick.packets.len()).sum::<usize>(), 50);
+        assert_eq!(formed[1].decision.reference_ns - formed[0].decision.reference_ns, 100 * MS);
+        assert_eq!(formed[1].packets.len(), 10);
+    }
+
+    #[test]
+    fn a_refused_tick_loses_its_frames_and_keeps_its_streams() {
+        let mut ingest = Ingest::new(&rig(), settings(Some(0)), 0);
+        ingest.offer(packet(2, 0, 90, 90));
+        ingest.offer(packet(0, 0, 100, 100));
+        ingest.offer(packet(1, 0, 100, 100));
+        let tick = ingest.form().unwrap();
+        ingest.refuse(tick);
+        ingest.offer(packet(0, 1, 200, 200));
+        ingest.offer(packet(1, 1, 200, 200));
+        let tick = ingest.form().unwrap();
+        assert_eq!(tick.decision.tick, 0);
+        assert_eq!(keys(&tick), [(2, 0), (0, 1), (1, 1)]);
+        let mut drops = Vec::new();
+        ingest.take_drops(&mut drops);
+        assert!(drops.iter().all(|drop| drop.reason == DropReason::Overload) && drops.len() == 2);
+        assert!(ingest.accounts().iter().all(balances));
+    }
+
+    #[test]
+    fn recorded_decisions_are_obeyed_even_where_the_policy_would_differ() {
+        let packets: Vec<_> =
+            (0..20i64).flat_map(|i| [packet(2, 2 * i as u32, 100 * i + 90, 100 * i + 90), packet(0, i as u32, 100 * i + 100, 100 * i + 100), packet(1, i as u32, 100 * i + 101, 100 * i + 101), packet(2, 2 * i as u32 + 1, 100 * i + 105, 100 * i + 105)]).collect();
+        let mut ingest = Ingest::new(&rig(), settings(Some(0)), 0);
+        let mut recorded = Recorded::new(&rig());
+        let mut expected = Vec::new();
+        let mut refuse = false;
+        for packet in &packets {
+            ingest.offer(packet.clone());
+            while let Some(tick) = ingest.form() {
+                refuse = !refuse;
+                if refuse {
+                    ingest.refuse(tick);
+                } else {
+                    expected.push(keys(&tick));
+                    recorded.decide_tick(tick.decision);
+                }
+            }
+        }
+        let mut drops = Vec::new();
+        ingest.take_drops(&mut drops);
+        assert!(!drops.is_empty());
+        drops.iter().for_each(|drop| recorded.decide_drop(drop));
+        let mut got = Vec::new();
+        for packet in &packets {
+            recorded.offer(packet.clone());
+            while let Some(tick) = recorded.form().unwrap() {
+                got.push(keys(&tick));
+            }
+        }
+        assert_eq!(got, expected);
+        assert!(recorded.accounts().iter().all(balances));
+        recorded.decide_tick(TickDecision { tick: 99, runs: vec![PacketRun { sensor: 0, first_sequence: 500, count: 2 }], ..TickDecision::default() });
+        recorded.end();
+        assert_eq!(recorded.form().unwrap_err(), MissingPackets { tick: 99, missing: 2 });
+    }
+}

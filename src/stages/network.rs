@@ -1,0 +1,242 @@
+//! The three stages around a network: preprocess, infer, decode.
+//!
+//! A [`Network`] is one model, its head and the cameras that it serves; its batch always has a row for each of them, so
+//! that the arithmetic is the same whether a camera's picture came or not. The stages are stateless: each lane has a copy
+//! of its own, with its own engine session and buffers.
+
+use catseye_calibration::rig::{self, Rig};
+
+use super::decode::{Decode, Head, Masks, View};
+use super::geometry::CameraGeometry;
+use super::infer::{Backend, BatchRows, Tensor, TensorSpec, run_batched};
+use super::preprocess::{Layout, PreprocessError, Preprocessor, Remap};
+use super::{NetworkSlot, Tick};
+use crate::messages::{FreeSpace, Level, MAX_DETECTIONS};
+use crate::runtime::digest::digest_f32;
+use crate::runtime::graph::{Fields, Stage, StageError};
+
+/// One model as the pipeline uses it.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its name in the rig.
+    pub name: String,
+    /// How its outputs are read.
+    pub head: Head,
+    /// How its input is made.
+    pub layout: Layout,
+    /// Indices of the cameras, in rig order: the rows of the batch.
+    pub cameras: Vec<usize>,
+    /// Its outputs.
+    pub outputs: Vec<TensorSpec>,
+    /// Names of its classes.
+    pub class_names: Vec<String>,
+    /// Detections have scores above this.
+    pub score_threshold: f32,
+    /// Overlap above which the weaker box is dropped.
+    pub nms_iou: f32,
+}
+
+impl Network {
+    /// Its part of a tick.
+    pub fn slot(&self) -> NetworkSlot {
+        let rows = self.cameras.len();
+        let mut input = Tensor::default();
+        // sizes were checked when the model was loaded; a refusal would leave the tensor empty and the stage says so
+        let _ = input.reshape(&[rows, 3, self.layout.height, self.layout.width]);
+        NetworkSlot {
+            input,
+            outputs: vec![Tensor::default(); self.outputs.len()],
+            letterboxes: vec![Default::default(); rows],
+            masks: vec![Masks::default(); rows],
+        }
+    }
+}
+
+/// Cameras whose pictures any model wants undistorted: all models then see them so.
+pub fn undistorted_cameras(rig: &Rig) -> Vec<bool> {
+    let wants = |camera: &rig::Camera| rig.models.iter().any(|model| model.undistort && model.cameras.contains(&camera.name));
+    rig.cameras.iter().map(wants).collect()
+}
+
+/// Pictures become tensors.
+pub struct Preprocess {
+    /// Per network, per row.
+    preprocessors: Vec<Vec<Preprocessor>>,
+    cameras: Vec<Vec<usize>>,
+    digest_tensors: bool,
+}
+
+impl Preprocess {
+    /// For these networks on this rig.
+    pub fn new(networks: &[Network], rig: &Rig, digest_tensors: bool) -> Result<Self, PreprocessError> {
+        let undistorted = undistorted_cameras(rig);
+        let mut preprocessors = Vec::new();
+        for network in networks {
+            let mut rows = Vec::new();
+            for &camera in &network.cameras {
+                let layout = network.layout.clone();
+                let of_rig = rig.cameras.get(camera).filter(|_| undistorted.get(camera) == Some(&true));
+                rows.push(match of_rig {
+                    None => Preprocessor::new(layout)?,
+                    Some(camera) => {
+                        let (width_px, height_px) = (camera.width_px, camera.height_px);
+                        let remap = Remap::undistorting(&layout, width_px, height_px, &camera.intrinsics)?;
+                        Preprocessor::with_remap(layout, remap)?
+                    }
+                });
+            }
+            preprocessors.push(rows);
+        }
+        let cameras = networks.iter().map(|network| network.cameras.clone()).collect();
+        Ok(Preprocess { preprocessors, cameras, digest_tensors })
+    }
+}
+
+impl Stage<Tick> for Preprocess {
+    fn name(&self) -> &'static str {
+        "preprocess"
+    }
+
+    fn run(&mut self, tick: &mut Tick) -> Result<(), StageError> {
+        let mut result = Ok(());
+        for ((rows, cameras), slot) in self.preprocessors.iter_mut().zip(&self.cameras).zip(&mut tick.networks) {
+            let NetworkSlot { input, letterboxes, .. } = slot;
+            let values = input.data.len() / cameras.len().max(1);
+            let planes = input.data.chunks_exact_mut(values.max(1));
+            for (((preprocessor, &camera), planes), letterbox) in rows.iter_mut().zip(cameras).zip(planes).zip(letterboxes) {
+                let Some(camera) = tick.cameras.get_mut(camera) else { continue };
+                if !camera.present {
+                    planes.fill(0.0);
+                    continue;
+                }
+                match preprocessor.run(&camera.frame, planes) {
+                    Ok(place) => *letterbox = place,
+                    Err(error) => {
+                        planes.fill(0.0);
+                        camera.present = false;
+                        result = Err(StageError(error.to_string()));
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    fn digest(&self, tick: &Tick, fields: &mut Fields) {
+        if self.digest_tensors {
+            for (network, slot) in tick.networks.iter().enumerate() {
+                fields.add(network as u16, "input", digest_f32(&slot.input.data));
+            }
+        }
+    }
+}
+
+/// Tensors go through the network.
+pub struct Infer {
+    backends: Vec<(Box<dyn Backend>, BatchRows)>,
+    digest_tensors: bool,
+}
+
+impl Infer {
+    /// One engine per network, in their order.
+    pub fn new(backends: Vec<Box<dyn Backend>>, digest_tensors: bool) -> Self {
+        let backends = backends.into_iter().map(|backend| (backend, BatchRows::default())).collect();
+        Infer { backends, digest_tensors }
+    }
+}
+
+impl Stage<Tick> for Infer {
+    fn name(&self) -> &'static str {
+        "infer"
+    }
+
+    fn level(&self) -> Level {
+        Level::PerEngine
+    }
+
+    fn run(&mut self, tick: &mut Tick) -> Result<(), StageError> {
+        let mut result = Ok(());
+        for ((backend, rows), slot) in self.backends.iter_mut().zip(&mut tick.networks) {
+            if let Err(error) = run_batched(backend.as_mut(), &slot.input, &mut slot.outputs, rows) {
+                slot.outputs.iter_mut().for_each(|output| *output = Tensor::default());
+                result = Err(StageError(error.to_string()));
+            }
+        }
+        result
+    }
+
+    fn digest(&self, tick: &Tick, fields: &mut Fields) {
+        if self.digest_tensors {
+            for (network, slot) in tick.networks.iter().enumerate() {
+                for output in &slot.outputs {
+                    fields.add(network as u16, "output", digest_f32(&output.data));
+                }
+            }
+        }
+    }
+}
+
+/// Network outputs become detections, lanes and free space.
+pub struct DecodeStage {
+    networks: Vec<(Network, Box<dyn Decode>)>,
+    geometry: Vec<CameraGeometry>,
+}
+
+impl DecodeStage {
+    /// For these networks on this rig.
+    pub fn new(networks: &[Network], rig: &Rig) -> Self {
+        let undistorted = undistorted_cameras(rig);
+        let geometry =
+            rig.cameras.iter().zip(undistorted).map(|(camera, flag)| CameraGeometry::new(camera, flag)).collect();
+        let decoder = |network: &Network| {
+            let decode = network.head.decoder(network.layout.width, network.layout.height, &network.outputs);
+            (network.clone(), decode)
+        };
+        DecodeStage { networks: networks.iter().map(decoder).collect(), geometry }
+    }
+}
+
+impl Stage<Tick> for DecodeStage {
+    fn name(&self) -> &'static str {
+        "decode"
+    }
+
+    fn run(&mut self, tick: &mut Tick) -> Result<(), StageError> {
+        let mut result = Ok(());
+        for camera in &mut tick.cameras {
+            let seen = &mut camera.seen;
+            seen.present = camera.present;
+            seen.stamp_ns = camera.stamp_ns;
+            seen.objects.clear();
+            seen.lanes.clear();
+            seen.free_space = FreeSpace::default();
+        }
+        for ((network, decoder), slot) in self.networks.iter_mut().zip(&mut tick.networks) {
+            for (row, &camera) in network.cameras.iter().enumerate() {
+                let Some(camera_slot) = tick.cameras.get_mut(camera).filter(|camera| camera.present) else { continue };
+                let ground = self.geometry.get(camera).map(|camera| |pixel| camera.ground_from_picture(pixel));
+                let view = View {
+                    letterbox: slot.letterboxes.get(row).copied().unwrap_or_default(),
+                    score_threshold: network.score_threshold,
+                    iou_threshold: network.nms_iou,
+                    max_detections: MAX_DETECTIONS,
+                    ground_from_picture: ground.as_ref().map(|ground| ground as &dyn Fn([f64; 2]) -> Option<[f64; 2]>),
+                };
+                if let Err(error) = decoder.decode(&slot.outputs, row, &view, &mut camera_slot.seen) {
+                    result = Err(StageError(error.to_string()));
+                }
+                if let (Some(masks), Some(kept)) = (decoder.masks(), slot.masks.get_mut(row)) {
+                    kept.clone_from(masks);
+                }
+            }
+        }
+        result
+    }
+
+    fn digest(&self, tick: &Tick, fields: &mut Fields) {
+        for (sensor, camera) in tick.cameras.iter().enumerate() {
+            fields.add_record(sensor as u16, &camera.seen);
+        }
+    }
+}
+

@@ -1,0 +1,112 @@
+//! Unpack: packets become pictures and points.
+//!
+//! Reads a tick's packets, writes the cameras' frames and the lidars' points. Stateless, so ticks unpack side by side;
+//! pictures of a video come decoded already, since their decoder needs every picture before. A packet that cannot be
+//! unpacked leaves its sensor absent from the tick and is named in a fault.
+
+use std::fmt::Write;
+
+use catseye_sensors::picture::{Limits, copy_raw, decode_picture};
+
+use super::Tick;
+use crate::log::packet::Content;
+use crate::runtime::digest::Digester;
+use crate::runtime::graph::{Fields, NO_GROUP, Stage, StageError};
+
+/// The stage.
+pub struct Unpack {
+    limits: Limits,
+}
+
+impl Unpack {
+    /// With limits on the size of pictures.
+    pub fn new(limits: Limits) -> Self {
+        Unpack { limits }
+    }
+}
+
+impl Stage<Tick> for Unpack {
+    fn name(&self) -> &'static str {
+        "unpack"
+    }
+
+    fn run(&mut self, tick: &mut Tick) -> Result<(), StageError> {
+        let Tick { packets, cameras, lidars, .. } = tick;
+        for (sensor, camera) in cameras.iter_mut().enumerate() {
+            camera.present = false;
+            camera.seen.sensor = sensor as u16;
+        }
+        lidars.iter_mut().for_each(|lidar| {
+            lidar.present = false;
+            lidar.points.clear();
+        });
+        let mut faults = String::new();
+        for packet in packets.iter_mut() {
+            let sensor = usize::from(packet.header.sensor.0);
+            let stamp_ns = packet.header.stamp.mapped_ns;
+            let result = if let Some(camera) = cameras.get_mut(sensor) {
+                camera.stamp_ns = stamp_ns;
+                camera.sequence = packet.header.sequence;
+                let result = match &mut packet.content {
+                    Content::Picture { encoding, bytes } => {
+                        decode_picture(*encoding, bytes, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
+                    }
+                    Content::Raw { layout, bytes } => {
+                        copy_raw(layout, bytes, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
+                    }
+                    Content::Frame(frame) => {
+                        std::mem::swap(frame, &mut camera.frame);
+                        Ok(())
+                    }
+                    _ => Err("expected a picture on a camera's channel".to_owned()),
+                };
+                camera.present = result.is_ok();
+                result
+            } else if let Some(lidar) = lidars.get_mut(sensor - cameras.len()) {
+                lidar.stamp_ns = stamp_ns;
+                let result = match &packet.content {
+                    Content::Cloud(cloud) => cloud.unpack(&mut lidar.points).map(|_| ()),
+                    _ => Err("expected points on a lidar's channel".to_owned()),
+                };
+                lidar.present = result.is_ok();
+                result
+            } else {
+                continue;
+            };
+            if let Err(error) = result {
+                let (sequence, gap) = (packet.header.sequence, if faults.is_empty() { "" } else { "; " });
+                let _ = write!(faults, "{gap}sensor {sensor}, packet {sequence}: {error}");
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(StageError(faults)) }
+    }
+
+    fn digest(&self, tick: &Tick, fields: &mut Fields) {
+        let mut headers = Digester::new();
+        for packet in &tick.packets {
+            headers.update(&packet.header.sensor.0.to_le_bytes());
+            headers.update(&packet.header.sequence.to_le_bytes());
+            headers.update(&packet.header.stamp.mapped_ns.to_le_bytes());
+        }
+        fields.add(NO_GROUP, "packets", headers.finish());
+        for (sensor, camera) in tick.cameras.iter().enumerate().filter(|(_, camera)| camera.present) {
+            let mut digester = Digester::new();
+            digester.update(&camera.frame.width_px().to_le_bytes());
+            digester.update(&camera.frame.height_px().to_le_bytes());
+            digester.update(&[camera.frame.format() as u8, u8::from(camera.frame.full_range())]);
+            digester.update(camera.frame.data());
+            fields.add(sensor as u16, "frame", digester.finish());
+        }
+        for (lidar, slot) in tick.lidars.iter().enumerate().filter(|(_, slot)| slot.present) {
+            let mut digester = Digester::new();
+            for point in &slot.points {
+                for value in [point.x_m, point.y_m, point.z_m, point.intensity] {
+                    digester.update(&value.to_le_bytes());
+                }
+                digester.update(&point.offset_ns.to_le_bytes());
+                digester.update(&point.ring.to_le_bytes());
+            }
+            fields.add((tick.cameras.len() + lidar) as u16, "points", digester.finish());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Tracking as a whole: the measures against py-motmetrics' figures, and the tracker against the reference SORT.
+
+use std::path::PathBuf;
+
+use catseye::eval::mot::{self, MotBox, MotFrames, MotMetrics};
+use catseye::messages::{BoxPx, CameraDetections, CameraTrack, CameraTracks, Detection, TrackState};
+use catseye::stages::track::{CameraTracker, TrackerSettings};
+
+const SEQUENCES: [&str; 2] = ["TUD-Campus", "TUD-Stadtmitte"];
+const MAX_DISTANCE: f64 = 0.5;
+/// 25 pictures a second.
+const PERIOD_NS: i64 = 40_000_000;
+
+/// The folder of real data, where there is one.
+fn data() -> Option<PathBuf> {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data"));
+    if !folder.is_dir() {
+        eprintln!("skipped: ../shared is absent");
+        return None;
+    }
+    Some(folder)
+}
+
+fn read_all(file: PathBuf) -> MotFrames {
+    mot::read(&file, f64::NEG_INFINITY).unwrap()
+}
+
+fn truth(data: &std::path::Path, sequence: &str) -> MotFrames {
+    mot::read(&data.join("tracking/motmetrics").join(sequence).join("gt.txt"), 1.0).unwrap()
+}
+
+#[test]
+fn measures_agree_with_py_motmetrics() {
+    let Some(data) = data() else { return };
+    let text = std::fs::read_to_string(data.join("reference/mot_motmetrics.json")).unwrap();
+    let reference: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for sequence in SEQUENCES {
+        let tracks = read_all(data.join("tracking/motmetrics").join(sequence).join("test.txt"));
+        let found = mot::evaluate(&truth(&data, sequence), &tracks, MAX_DISTANCE).unwrap();
+        let pairs = [
+            ("mota", found.mota),
+            ("motp", found.motp),
+            ("idf1", found.idf1),
+            ("idp", found.idp),
+            ("idr", found.idr),
+            ("num_switches", found.switches as f64),
+            ("num_false_positives", found.false_positives as f64),
+            ("num_misses", found.misses as f64),
+            ("mostly_tracked", found.mostly_tracked as f64),
+            ("mostly_lost", found.mostly_lost as f64),
+            ("num_fragmentations", found.fragmentations as f64),
+        ];
+        for (key, value) in pairs {
+            let expected = reference[sequence][key].as_f64().unwrap();
+            assert!((value - expected).abs() < 1e-9, "{sequence}, {key}: expected {expected}, found {value}");
+        }
+    }
+}
+
+fn detection(row: &MotBox) -> Detection {
+    let box_px = BoxPx {
+        left: row.left as f32,
+        top: row.top as f32,
+        right: (row.left + row.width) as f32,
+        bottom: (row.top + row.height) as f32,
+    };
+    Detection { box_px, score: row.confidence as f32, class: 0 }
+}
+
+fn row(track: &CameraTrack) -> MotBox {
+    MotBox {
+        id: i64::from(track.id),
+        left: f64::from(track.box_px.left),
+        top: f64::from(track.box_px.top),
+        width: f64::from(track.box_px.width()),
+        height: f64::from(track.box_px.height()),
+        confidence: 1.0,
+    }
+}
+
+/// The boxes of believed tracks in the frames that show them, which is what SORT reports.
+fn track(detections: &MotFrames) -> MotFrames {
+    let mut tracker = CameraTracker::new(TrackerSettings::default());
+    let mut out = CameraTracks::default();
+    let mut frames = MotFrames::new();
+    let last = detections.keys().copied().max().unwrap_or(0);
+    for frame in 1..=last {
+        let seen = CameraDetections {
+            present: true,
+            stamp_ns: i64::from(frame) * PERIOD_NS,
+            objects: detections.get(&frame).into_iter().flatten().map(detection).collect(),
+            ..CameraDetections::default()
+        };
+        tracker.update(&seen, &mut out);
+        let believed = out.tracks.iter().filter(|track| track.state == TrackState::Confirmed).map(row).collect();
+        frames.insert(frame, believed);
+    }
+    frames
+}
+
+#[test]
+fn the_tracker_is_not_behind_sort() {
+    let Some(data) = data() else { return };
+    for sequence in SEQUENCES {
+        let folder = data.join("tracking/mot15_sort").join(sequence);
+        let truth = truth(&data, sequence);
+        let measure = |tracks: &MotFrames| -> MotMetrics { mot::evaluate(&truth, tracks, MAX_DISTANCE).unwrap() };
+        let ours = measure(&track(&read_all(folder.join("det.txt"))));
+        let sort = measure(&read_all(folder.join("sort_reference_output.txt")));
+        eprintln!(
+            "{sequence}: MOTA {:.4} and IDF1 {:.4}, SORT {:.4} and {:.4}",
+            ours.mota, ours.idf1, sort.mota, sort.idf1
+        );
+        assert!(ours.mota >= sort.mota, "{sequence}: MOTA {} is below SORT's {}", ours.mota, sort.mota);
+        assert!(ours.idf1 >= sort.idf1, "{sequence}: IDF1 {} is below SORT's {}", ours.idf1, sort.idf1);
+    }
+}
+
+#[test]
+fn two_runs_are_the_same() {
+    let Some(data) = data() else { return };
+    let detections = read_all(data.join("tracking/mot15_sort/KITTI-17/det.txt"));
+    assert_eq!(track(&detections), track(&detections));
+}

@@ -1,2 +1,9 @@
-//! The catseye command.
-fn main() {}
+//! The `catseye` command.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -8,10 +8,10 @@
 //! reads a file that was cut off up to its last whole record; [`packet`] is the sensors' side of both; [`run`] the
 //! pipeline's; [`import`] makes logs from other people's recordings.
 
-// pub mod import;
+pub mod import;
 pub mod packet;
 pub mod reader;
-// pub mod run;
+pub mod run;
 pub mod writer;
 
 use std::collections::BTreeMap;

@@ -337,8 +337,8 @@ pub struct Recorded {
     waiting: BTreeMap<(u16, u32), SensorPacket>,
     decisions: VecDeque<TickDecision>,
     drops: BTreeMap<(u16, u32), DropReason>,
-    /// Packets before the first tick of a range belong to nobody.
-    skipped_before: bool,
+    /// Ticks before a range: their packets are taken and not processed.
+    skips: VecDeque<TickDecision>,
     ended: bool,
 }
 
@@ -355,7 +355,7 @@ impl Recorded {
             waiting: BTreeMap::new(),
             decisions: VecDeque::new(),
             drops: BTreeMap::new(),
-            skipped_before: false,
+            skips: VecDeque::new(),
             ended: false,
         }
     }
@@ -392,13 +392,26 @@ impl Recorded {
         self.ended = true;
     }
 
-    /// Forgets packets that the ticks before a range took.
-    pub fn skip(&mut self, decision: &TickDecision) {
-        self.skipped_before = true;
-        for run in &decision.runs {
-            for sequence in sequences(run) {
-                if self.waiting.remove(&(run.sensor, sequence)).is_some()
-                    && let Some(sensor) = self.sensors.get_mut(usize::from(run.sensor))
+    /// Adds a recorded tick that lies before the range: its packets are taken, and nothing is formed.
+    pub fn decide_skip(&mut self, decision: TickDecision) {
+        self.skips.push_back(decision);
+    }
+
+    /// Whether all decisions have been carried out.
+    pub fn is_idle(&self) -> bool {
+        self.decisions.is_empty()
+    }
+
+    fn skip(&mut self) {
+        while let Some(decision) = self.skips.pop_front() {
+            let keys: Vec<(u16, u32)> = keys_of(&decision);
+            if keys.iter().any(|key| !self.waiting.contains_key(key)) && !self.ended {
+                self.skips.push_front(decision);
+                return;
+            }
+            for key in keys {
+                if self.waiting.remove(&key).is_some()
+                    && let Some(sensor) = self.sensors.get_mut(usize::from(key.0))
                 {
                     sensor.consumed += 1;
                 }
@@ -409,14 +422,14 @@ impl Recorded {
     /// The next recorded tick, once all its packets are there; at the end of the packets a tick that lacks some is an
     /// error, since it cannot give the recorded bits.
     pub fn form(&mut self) -> Result<Option<Formed>, MissingPackets> {
+        self.skip();
         let Some(decision) = self.decisions.front() else { return Ok(None) };
-        let wanted = || decision.runs.iter().flat_map(|run| sequences(run).map(|sequence| (run.sensor, sequence)));
-        let missing = wanted().filter(|key| !self.waiting.contains_key(key)).count();
+        let keys = keys_of(decision);
+        let missing = keys.iter().filter(|key| !self.waiting.contains_key(key)).count();
         if missing > 0 {
             let tick = decision.tick;
             return if self.ended { Err(MissingPackets { tick, missing }) } else { Ok(None) };
         }
-        let keys: Vec<(u16, u32)> = wanted().collect();
         let Some(decision) = self.decisions.pop_front() else { return Ok(None) };
         let mut packets: Vec<SensorPacket> = keys.iter().filter_map(|key| self.waiting.remove(key)).collect();
         for key in keys {
@@ -436,9 +449,13 @@ impl Recorded {
     }
 }
 
-fn sequences(run: &PacketRun) -> impl Iterator<Item = u32> {
-    let first = run.first_sequence;
-    (0..run.count).map(move |offset| first.wrapping_add(offset))
+/// Sensor and number of every packet of a tick. A count that no tick can have is cut off: it comes from a file.
+fn keys_of(decision: &TickDecision) -> Vec<(u16, u32)> {
+    let of_run = |run: &PacketRun| {
+        let PacketRun { sensor, first_sequence, count } = *run;
+        (0..count).map(move |offset| (sensor, first_sequence.wrapping_add(offset)))
+    };
+    decision.runs.iter().flat_map(of_run).take(2 * MAX_PACKETS).collect()
 }
 
 /// A recorded tick whose packets are not in the log.

@@ -30,6 +30,8 @@ pub struct Network {
     pub outputs: Vec<TensorSpec>,
     /// Names of its classes.
     pub class_names: Vec<String>,
+    /// Where its classes begin in the pipeline's table.
+    pub class_offset: u16,
     /// Detections have scores above this.
     pub score_threshold: f32,
     /// Overlap above which the weaker box is dropped.
@@ -224,6 +226,11 @@ impl Stage<Tick> for DecodeStage {
                 };
                 if let Err(error) = decoder.decode(&slot.outputs, row, &view, &mut camera_slot.seen) {
                     result = Err(StageError(error.to_string()));
+                }
+                if network.class_offset > 0 {
+                    for object in &mut camera_slot.seen.objects {
+                        object.class = object.class.saturating_add(network.class_offset);
+                    }
                 }
                 if let (Some(masks), Some(kept)) = (decoder.masks(), slot.masks.get_mut(row)) {
                     kept.clone_from(masks);

@@ -1,0 +1,123 @@
+//! The command: arguments in, library calls, words and exit codes out. Only here do errors become text for people.
+//!
+//! Exit codes: 0 all well, 1 something failed, 2 the arguments are wrong, 3 runs that should be equal are not.
+
+mod diff;
+mod eval;
+mod import;
+mod info;
+mod progress;
+mod replay;
+mod rig;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+
+/// Replays recorded drives through a perception pipeline, to the bit.
+#[derive(Parser)]
+#[command(name = "catseye", version, after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye info drive.mcap")]
+struct Arguments {
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print errors only.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Replay a log, a video, a picture folder or a KITTI folder.
+    Replay(Box<replay::Arguments>),
+    /// Make a log from somebody else's recording.
+    Import(import::Arguments),
+    /// Say what is in a log.
+    Info(info::Arguments),
+    /// Find the first tick, stage and field in which two runs differ.
+    Diff(diff::Arguments),
+    /// Make or check a rig.
+    Rig(rig::Arguments),
+    /// Measure outputs against ground truth.
+    Eval(eval::Arguments),
+}
+
+/// What all subcommands share.
+#[derive(Clone, Copy)]
+pub struct Context {
+    /// JSON instead of text.
+    pub json: bool,
+    /// No text at all.
+    pub quiet: bool,
+}
+
+impl Context {
+    /// Whether text goes to the terminal.
+    pub fn speaks(&self) -> bool {
+        !self.json && !self.quiet
+    }
+
+    /// Prints a JSON value when that was asked for.
+    pub fn print_json(&self, value: &serde_json::Value) {
+        if self.json {
+            println!("{value:#}");
+        }
+    }
+}
+
+/// How a subcommand ended when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All well.
+    Good,
+    /// Runs differ.
+    Different,
+}
+
+/// Set by SIGINT and SIGTERM: whatever runs comes to an end in good order.
+pub static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs the command.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let _ = miette::set_hook(Box::new(|_| {
+        Box::new(miette::MietteHandlerOpts::new().unicode(true).width(120).build())
+    }));
+    // a second signal finds the flag set and ends the process at once
+    let _ = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    });
+    let context = Context { json: arguments.json, quiet: arguments.quiet };
+    let result = match arguments.command {
+        Command::Replay(arguments) => replay::run(&arguments, context),
+        Command::Import(arguments) => import::run(&arguments, context),
+        Command::Info(arguments) => info::run(&arguments, context),
+        Command::Diff(arguments) => diff::run(&arguments, context),
+        Command::Rig(arguments) => rig::run(&arguments, context),
+        Command::Eval(arguments) => eval::run(&arguments, context),
+    };
+    match result {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Different) => ExitCode::from(3),
+        Err(report) => {
+            if context.json {
+                println!("{:#}", serde_json::json!({ "error": report.to_string() }));
+            }
+            eprintln!("{report:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error for people, with help.
+pub fn problem(error: impl std::fmt::Display, help: &str) -> miette::Report {
+    if help.is_empty() {
+        return miette::miette!("{error}");
+    }
+    miette::miette!(help = help.to_owned(), "{error}")
+}

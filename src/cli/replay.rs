@@ -1,0 +1,473 @@
+//! `catseye replay`: a recorded drive goes through the pipeline.
+//!
+//! Anything that is no log yet is imported beside the outputs first. Outputs go to `catseye-out/NAME/`; their paths are
+//! printed last.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use catseye::diff::{Comparison, Verifier, stateful_stages};
+use catseye::header::{mismatches, run_header};
+use catseye::log::import::ImportKind;
+use catseye::log::reader::LogReader;
+use catseye::log::run::{Names, RunHeader, RunWriter};
+use catseye::pipeline::{DigestLevel, Files, Pipeline, Settings};
+use catseye::replay::{Options, Pace, Summary, replay};
+use catseye::source::Preamble;
+use catseye::stages::infer::BackendChoice;
+use catseye::tap::{Sink, Tap};
+use catseye::view::collect::{Collected, Collector, CollectorSettings, summary_table};
+use catseye::view::trace::TraceWriter;
+use catseye_calibration::rig::{Model, Rig};
+use clap::Args;
+use serde_json::json;
+
+use super::progress::Progress;
+use super::{Context, Outcome, STOP, problem};
+
+/// Arguments of `replay`.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye replay drive.mcap --verify catseye-out/drive/run.mcap")]
+pub struct Arguments {
+    /// A log, a video, a folder of pictures, a KITTI folder: whatever `import` knows.
+    input: PathBuf,
+    /// An ONNX model, and the cameras that it serves (all by default): FILE or FILE@CAM1,CAM2. May be repeated.
+    #[arg(long = "model", value_name = "FILE[@CAMERAS]")]
+    models: Vec<String>,
+    /// How the model's outputs are read, where it cannot be recognised: yolox, yolov5, yolov8, fastestdet, picodet,
+    /// rtdetr, twinlitenet.
+    #[arg(long)]
+    head: Option<String>,
+    /// Class names, one a line, where the model has none.
+    #[arg(long)]
+    labels: Option<PathBuf>,
+    /// Size of the network's input, where the model leaves it open.
+    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    input_size: Option<(u32, u32)>,
+    /// Detections have scores above this.
+    #[arg(long)]
+    score: Option<f64>,
+    /// A rig instead of the log's own.
+    #[arg(long)]
+    rig: Option<PathBuf>,
+    /// auto, ort (ONNX Runtime, when its library is found) or rten (built in).
+    #[arg(long, default_value = "auto")]
+    backend: String,
+    /// Threads of each engine session; part of what decides the network's bits.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Worker threads [default: one per processor].
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Copies of the stateless stages [default: as many as workers].
+    #[arg(long)]
+    lanes: Option<usize>,
+    /// Processors to bind the workers to.
+    #[arg(long, value_delimiter = ',')]
+    pin: Vec<usize>,
+    /// max, or how many times as fast as recorded (1 = real time; ticks that find no room are dropped, by record).
+    #[arg(long, default_value = "max")]
+    speed: String,
+    /// First and last tick, for logs that hold decisions: FIRST..LAST.
+    #[arg(long, value_parser = parse_range)]
+    range: Option<(u64, u64)>,
+    /// A run whose decisions are obeyed.
+    #[arg(long, value_name = "LOG")]
+    decisions: Option<PathBuf>,
+    /// Decide again, even if the log holds decisions.
+    #[arg(long, conflicts_with_all = ["decisions", "verify"])]
+    redecide: bool,
+    /// Compare all digests with those of a run [default: the input itself].
+    #[arg(long, value_name = "LOG", num_args = 0..=1, default_missing_value = "")]
+    verify: Option<PathBuf>,
+    /// Verify although engine, models or rig are others.
+    #[arg(long, requires = "verify")]
+    force: bool,
+    /// Where the run is logged [default: OUTPUT_DIR/run.mcap].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Do not log the run.
+    #[arg(long, conflicts_with = "out")]
+    no_out: bool,
+    /// Copy the sensors' messages into the run's log, so that it stands alone.
+    #[arg(long)]
+    record: bool,
+    /// What is digested: off, outputs or all.
+    #[arg(long, default_value = "outputs")]
+    digests: String,
+    /// Ticks from one snapshot of all states to the next; 0 for none.
+    #[arg(long, default_value_t = 100)]
+    snapshot_every: u64,
+    /// Write a video with overlays and a bird's-eye view.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
+    video: Option<PathBuf>,
+    /// Write every picture with overlays into a folder.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "")]
+    frames: Option<PathBuf>,
+    /// Do not write the report.
+    #[arg(long)]
+    no_report: bool,
+    /// Open the report.
+    #[arg(long, conflicts_with = "no_report")]
+    open: bool,
+    /// Write a trace for Perfetto.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Where outputs go [default: catseye-out/NAME].
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Rate of pictures that have no stamps, Hz.
+    #[arg(long)]
+    rate: Option<f64>,
+}
+
+/// Reads `WIDTHxHEIGHT`.
+pub fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    let size = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    size.filter(|(w, h)| *w > 0 && *h > 0).ok_or_else(|| format!("expected WIDTHxHEIGHT as 1920x1080, found {text:?}"))
+}
+
+fn parse_range(text: &str) -> Result<(u64, u64), String> {
+    let range = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    range.filter(|(a, b)| a <= b).ok_or_else(|| format!("expected FIRST..LAST as 100..200, found {text:?}"))
+}
+
+/// What is replayed, and with which rig.
+struct Input {
+    log: PathBuf,
+    name: String,
+    rig: Rig,
+    files: Files,
+    assumptions: Vec<String>,
+    /// A run whose decisions are obeyed.
+    decisions: Option<PathBuf>,
+    /// The header of the run that is verified.
+    recorded: BTreeMap<String, String>,
+    /// The run that is verified.
+    reference: Option<PathBuf>,
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
+    let folder = output_folder(arguments);
+    let mut input = open_input(arguments, &folder, context)?;
+    let settings = settings(arguments, &input)?;
+    let digests = settings.digests;
+    let pipeline = Pipeline::build(&input.rig, &input.files, settings).map_err(|error| {
+        problem(error, "`catseye rig check FILE` checks a rig; `--backend rten` needs no library; `--head` names a head")
+    })?;
+    input.assumptions.extend(pipeline.assumptions.iter().cloned());
+    let header = run_header(&input.rig, &input.files, &pipeline, digests);
+    check_header(arguments, &input, &header)?;
+    let names = Names {
+        stages: pipeline.graph.stages().map(|(name, level)| (name.to_owned(), level)).collect(),
+        sensors: input.rig.sensors().map(|sensor| sensor.name.to_owned()).collect(),
+        classes: pipeline.class_names.clone(),
+    };
+    if context.speaks() {
+        for model in &pipeline.models {
+            let (network, engine) = (&model.network, &model.backend);
+            let size = format!("{}x{}", network.layout.width, network.layout.height);
+            println!("{}: {} {size}, {} {} ({})", network.name, network.head.name(), engine.name, engine.version, engine.reason);
+        }
+    }
+
+    let mut paths: Vec<PathBuf> = Vec::new();
+    if input.log != arguments.input {
+        paths.push(input.log.clone());
+    }
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    let explain = |error: catseye::tap::TapError| problem(error, "");
+    if !arguments.no_out {
+        let path = arguments.out.clone().unwrap_or_else(|| folder.join("run.mcap"));
+        let mut rig = input.rig.clone();
+        rig.directory = PathBuf::new();
+        let run = RunHeader { entries: header.clone(), rig_toml: rig.to_toml(), files: input.files.clone() };
+        let sensors = arguments.record.then_some(input.log.as_path());
+        sinks.push(Box::new(RunWriter::create(&path, &run, names.clone(), sensors).map_err(explain)?));
+        paths.push(path);
+    }
+    let comparison = match &input.reference {
+        None => None,
+        Some(reference) => {
+            let left_out = left_out(arguments, reference, &names)?;
+            let to_the_end = arguments.range.is_none();
+            let (verifier, result) = Verifier::open(reference, names.clone(), left_out, to_the_end)
+                .map_err(|error| problem(error, ""))?;
+            sinks.push(Box::new(verifier));
+            Some(result)
+        }
+    };
+    let report = (!arguments.no_report).then(|| folder.join("report.html"));
+    let video = named(&arguments.video, &folder, "overlay.avi");
+    let frames = named(&arguments.frames, &folder, "frames");
+    let collector = CollectorSettings {
+        names: names.clone(),
+        rig: input.rig.clone(),
+        folder: folder.clone(),
+        pictures: 6,
+        video: video.clone(),
+        frames_folder: frames.clone(),
+        title: input.name.clone(),
+        header: header.clone(),
+        assumptions: input.assumptions.clone(),
+        report: report.clone(),
+    };
+    paths.extend([&report, &video, &frames, &arguments.trace].into_iter().flatten().cloned());
+    let (collector, collected) = Collector::new(collector).map_err(explain)?;
+    let pictures_every = if video.is_some() || frames.is_some() { 1 } else { collector.pictures_every() };
+    sinks.push(Box::new(collector));
+    if let Some(path) = &arguments.trace {
+        sinks.push(Box::new(TraceWriter::create(path, names.clone()).map_err(explain)?));
+    }
+    let tap = Tap::start(sinks, pictures_every).map_err(explain)?;
+
+    let options = Options {
+        pace: parse_pace(&arguments.speed)?,
+        workers: workers(arguments),
+        pin: arguments.pin.clone(),
+        decisions: input.decisions.clone(),
+        range: arguments.range,
+        ..Options::default()
+    };
+    let bar = Progress::new(context, "replay");
+    let summary = replay(&input.log, &input.rig, pipeline, &options, tap, &STOP, &mut |done, all, ticks| {
+        bar.set(done, all, || format!("{ticks} ticks"));
+    });
+    bar.done();
+    let summary = summary.map_err(|error| problem(error, "`catseye info` shows what a log holds"))?;
+    let collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
+    let comparison = comparison.map(|result| result.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    say(&input, &summary, &collected, comparison.as_ref(), &paths, context);
+    if arguments.open {
+        open(report.as_deref());
+    }
+    Ok(match comparison {
+        Some(comparison) if !comparison.is_equal() => Outcome::Different,
+        _ => Outcome::Good,
+    })
+}
+
+fn output_folder(arguments: &Arguments) -> PathBuf {
+    let name = arguments.input.canonicalize().unwrap_or_else(|_| arguments.input.clone());
+    let name = name.file_stem().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+    arguments.output_dir.clone().unwrap_or_else(|| Path::new("catseye-out").join(name))
+}
+
+fn named(wanted: &Option<PathBuf>, folder: &Path, default: &str) -> Option<PathBuf> {
+    let path = wanted.as_ref()?;
+    Some(if path.as_os_str().is_empty() { folder.join(default) } else { path.clone() })
+}
+
+fn workers(arguments: &Arguments) -> usize {
+    arguments.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 256)
+}
+
+fn parse_pace(speed: &str) -> miette::Result<Pace> {
+    if speed == "max" {
+        return Ok(Pace::Max);
+    }
+    let times = speed.parse::<f64>().ok().filter(|times| times.is_finite() && *times > 0.0);
+    times.map(Pace::Times).ok_or_else(|| problem(format!("expected --speed max or a number above 0, found {speed:?}"), ""))
+}
+
+/// Finds the log, its rig, and the decisions to obey.
+fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette::Result<Input> {
+    let explain = |error: catseye::source::PreambleError| problem(error, "`catseye info` shows what a log holds");
+    if !arguments.input.exists() {
+        return Err(problem(format!("{}: no such file or folder", arguments.input.display()), ""));
+    }
+    let mut assumptions = Vec::new();
+    let mut log = arguments.input.clone();
+    let is_log = arguments.input.is_file() && LogReader::open(&arguments.input).is_ok();
+    let mut preamble = if is_log { Preamble::read(&log).map_err(explain)? } else { Preamble::default() };
+    if preamble.rig.is_none() {
+        log = folder.join("drive.mcap");
+        let kind = ImportKind::recognise(&arguments.input)
+            .map_err(|error| problem(error, "`catseye import --help` lists what can be brought in"))?;
+        let report = super::import::import_to(kind, &arguments.input, &log, arguments.rate, arguments.rig.clone(), context)?;
+        if context.speaks() {
+            super::import::print_report(&report);
+        }
+        assumptions = report.assumptions;
+        preamble = Preamble::read(&log).map_err(explain)?;
+    }
+    let reference = match &arguments.verify {
+        Some(path) if path.as_os_str().is_empty() => Some(log.clone()),
+        other => other.clone(),
+    };
+    let holds_a_run = !preamble.run.is_empty();
+    let decisions = arguments
+        .decisions
+        .clone()
+        .or_else(|| reference.clone())
+        .or_else(|| (holds_a_run && !arguments.redecide).then(|| log.clone()));
+    let mut recorded = BTreeMap::new();
+    if let Some(reference) = &reference {
+        let of_reference = Preamble::read(reference).map_err(explain)?;
+        if of_reference.run.is_empty() {
+            let help = "record one first: `catseye replay LOG` writes it to catseye-out/NAME/run.mcap";
+            return Err(problem(format!("{}: expected the log of a run, found no run header", reference.display()), help));
+        }
+        recorded = of_reference.run;
+        // the models of the recorded run, unless others are named
+        preamble.rig = of_reference.rig.or(preamble.rig);
+        preamble.files.extend(of_reference.files);
+    }
+    let mut rig = match &arguments.rig {
+        Some(path) => Rig::load(path).map_err(|error| problem(error, "`catseye rig check` lists every problem"))?,
+        None => preamble.rig.unwrap_or_else(|| Rig::default_camera(1920, 1080)),
+    };
+    if !arguments.models.is_empty() {
+        rig.models = arguments.models.iter().map(|text| model(arguments, &rig, text)).collect::<miette::Result<_>>()?;
+    }
+    let name = folder.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+    Ok(Input { log, name, rig, files: preamble.files, assumptions, decisions, recorded, reference })
+}
+
+/// A model of the command line as the rig would name it.
+fn model(arguments: &Arguments, rig: &Rig, text: &str) -> miette::Result<Model> {
+    let (file, cameras) = match text.rsplit_once('@') {
+        Some((file, cameras)) if !Path::new(text).exists() => (file, cameras.split(',').map(str::to_owned).collect()),
+        _ => (text, rig.cameras.iter().map(|camera| camera.name.clone()).collect::<Vec<_>>()),
+    };
+    if let Some(unknown) = cameras.iter().find(|name| rig.camera(name).is_none()) {
+        let known: Vec<_> = rig.cameras.iter().map(|camera| camera.name.as_str()).collect();
+        return Err(problem(format!("expected a camera of the rig, found {unknown:?}"), &format!("cameras: {}", known.join(", "))));
+    }
+    let path = std::path::absolute(file).map_err(|error| problem(format!("{file}: {error}"), ""))?;
+    let name = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let labels = arguments.labels.as_ref().map(std::path::absolute).transpose();
+    Ok(Model {
+        name,
+        path: Some(path),
+        cameras,
+        head: arguments.head.clone(),
+        labels: labels.map_err(|error| problem(error, ""))?,
+        input_width_px: arguments.input_size.map(|size| size.0),
+        input_height_px: arguments.input_size.map(|size| size.1),
+        score_threshold: arguments.score.unwrap_or(0.3),
+        nms_iou: 0.45,
+        undistort: false,
+    })
+}
+
+fn settings(arguments: &Arguments, input: &Input) -> miette::Result<Settings> {
+    let recorded = |what: &str| {
+        let of_models = input.recorded.iter().filter(|(key, _)| key.starts_with("model.") && key.ends_with(what));
+        of_models.map(|(_, value)| value.as_str()).next()
+    };
+    // a verified replay uses what the recorded run used
+    let backend = match (arguments.backend.as_str(), recorded(".backend")) {
+        ("auto", Some("rten")) => BackendChoice::Rten,
+        ("auto", Some(_)) => BackendChoice::Ort,
+        (name, _) => BackendChoice::from_name(name)
+            .ok_or_else(|| problem(format!("expected --backend auto, ort or rten, found {name:?}"), ""))?,
+    };
+    let threads = match recorded(".backend_threads").and_then(|threads| threads.parse().ok()) {
+        Some(threads) if arguments.threads == 1 => threads,
+        _ => arguments.threads,
+    };
+    let digests = match (arguments.digests.as_str(), input.recorded.get("digests").map(String::as_str)) {
+        (_, Some("all")) | ("all", None) => DigestLevel::All,
+        (_, Some("outputs")) | ("outputs", None) => DigestLevel::Outputs,
+        ("off", None) => DigestLevel::Off,
+        (_, Some(_)) => return Err(problem("the run to verify against was recorded without digests", "")),
+        (other, None) => return Err(problem(format!("expected --digests off, outputs or all, found {other:?}"), "")),
+    };
+    Ok(Settings {
+        backend,
+        threads: threads.clamp(1, 256),
+        lanes: arguments.lanes.unwrap_or_else(|| workers(arguments)).clamp(1, 64),
+        digests,
+        snapshot_every: arguments.snapshot_every,
+        ..Settings::default()
+    })
+}
+
+/// A verified replay must use what decided the recorded bits.
+fn check_header(arguments: &Arguments, input: &Input, header: &BTreeMap<String, String>) -> miette::Result<()> {
+    if input.recorded.is_empty() || arguments.force {
+        return Ok(());
+    }
+    let wrong = mismatches(&input.recorded, header);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = wrong.iter().map(|mismatch| format!("  {mismatch}")).collect();
+    let help = "give the recorded model, rig and engine, or --force to compare all the same";
+    Err(problem(format!("this run cannot have the recorded bits:\n{}", lines.join("\n")), help))
+}
+
+/// Stages that a range without a snapshot cannot compare.
+fn left_out(arguments: &Arguments, reference: &Path, names: &Names) -> miette::Result<BTreeMap<String, String>> {
+    let Some((first, _)) = arguments.range.filter(|range| range.0 > 0) else { return Ok(BTreeMap::new()) };
+    let has_snapshot = catseye::replay::has_snapshot_before(reference, first).map_err(|error| problem(error, ""))?;
+    Ok(if has_snapshot { BTreeMap::new() } else { stateful_stages(names) })
+}
+
+fn say(
+    input: &Input,
+    summary: &Summary,
+    collected: &Collected,
+    comparison: Option<&Comparison>,
+    paths: &[PathBuf],
+    context: Context,
+) {
+    let wall_s = summary.wall.as_secs_f64();
+    let missing = summary.source.as_ref().and_then(|source| source.ending.missing());
+    let undecodable: BTreeMap<_, _> = summary.source.iter().flat_map(|source| &source.undecodable).collect();
+    if context.speaks() {
+        input.assumptions.iter().for_each(|assumption| println!("assumed: {assumption}"));
+        if let Some(missing) = &missing {
+            println!("incomplete: {missing}");
+        }
+        for (sensor, (count, error)) in &undecodable {
+            println!("sensor {sensor}: {count} pictures could not be decoded: {error}");
+        }
+        if let Some(tick) = summary.restored_after {
+            println!("states restored from the snapshot after tick {tick}");
+        }
+        if let Some(tick) = summary.tap.not_replayable_from {
+            println!("not replayable from tick {tick}: the log could not keep up");
+        }
+        print!("{}", summary_table(summary, collected));
+        if let Some(comparison) = comparison {
+            super::diff::print(comparison);
+        }
+        if summary.stopped {
+            println!("stopped early: what was written is valid up to here");
+        }
+        paths.iter().for_each(|path| println!("{}", path.display()));
+    }
+    context.print_json(&json!({
+        "ticks": summary.ticks,
+        "wall_s": wall_s,
+        "ticks_per_s": if wall_s > 0.0 { summary.ticks as f64 / wall_s } else { 0.0 },
+        "drive_s": summary.drive_s,
+        "drops": summary.drops,
+        "accounts": summary.accounts.iter().map(|a| json!({
+            "sensor": a.name, "produced": a.produced, "consumed": a.consumed, "dropped": a.dropped, "pending": a.pending,
+        })).collect::<Vec<_>>(),
+        "bodies_left_out": summary.tap.bodies_left_out,
+        "not_replayable_from": summary.tap.not_replayable_from,
+        "restored_after": summary.restored_after,
+        "stopped": summary.stopped,
+        "missing": missing,
+        "undecodable": undecodable.iter().map(|(sensor, (count, _))| (sensor.to_string(), *count)).collect::<BTreeMap<_, _>>(),
+        "assumptions": input.assumptions,
+        "results": collected,
+        "comparison": comparison,
+        "files": paths,
+    }));
+}
+
+/// Opens a page with whatever the desktop opens pages with.
+fn open(path: Option<&Path>) {
+    let Some(path) = path else { return };
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    if std::process::Command::new(opener).arg(path).spawn().is_err() {
+        eprintln!("no {opener} here: open {} yourself", path.display());
+    }
+}

@@ -1,0 +1,357 @@
+//! Writing down a run: its header, decisions, digests, states and what every stage concluded.
+//!
+//! On request the sensors' messages are copied along, so that the log stands alone; they are read a second time from the
+//! source, up to the tick that is written, which keeps the order of time and costs no memory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use foxglove::messages::{
+    Color, CubePrimitive, ImageAnnotations, Point2, PointsAnnotation, Pose, Quaternion, SceneEntity, SceneUpdate,
+    TextAnnotation, Vector3, points_annotation,
+};
+
+use super::packet::timestamp;
+use super::reader::{Event, LogReader, ReadError};
+use super::writer::{ChannelId, Compression, LogWriter, WriteError};
+use super::{
+    Channel, RIG_ATTACHMENT, RUN_HEADER, TOPIC_ACCOUNT, TOPIC_DETECTIONS, TOPIC_DIGEST, TOPIC_DROP, TOPIC_FAULT,
+    TOPIC_PLAN, TOPIC_SNAPSHOT, TOPIC_TICK, TOPIC_TIMING, TOPIC_TRACKS, TOPIC_WORLD,
+};
+use crate::messages::{
+    Account, CameraDetections, CameraTracks, DropDecision, FaultDecision, FieldDigest, Level, Plan, StageDigest,
+    StageTiming, StateSnapshot, TickDecision, WorldModel,
+};
+use crate::runtime::graph::{DigestNote, NO_GROUP};
+use crate::tap::{Body, Output, Sink, TapError};
+
+/// Names that numbers in notes stand for.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Stages, in order, with their levels.
+    pub stages: Vec<(String, Level)>,
+    /// Sensors, in rig order.
+    pub sensors: Vec<String>,
+    /// Class names.
+    pub classes: Vec<String>,
+}
+
+impl Names {
+    /// A stage's name.
+    pub fn stage(&self, stage: u8) -> &str {
+        self.stages.get(usize::from(stage)).map_or("?", |stage| &stage.0)
+    }
+
+    /// A field's full name, as `front.objects`.
+    pub fn field(&self, note: &DigestNote) -> String {
+        if note.group == NO_GROUP {
+            return note.field.to_owned();
+        }
+        match self.sensors.get(usize::from(note.group)) {
+            Some(sensor) => format!("{sensor}.{}", note.field),
+            None => format!("{}.{}", note.group, note.field),
+        }
+    }
+
+    /// A tick's digests, one record per stage.
+    pub fn digests(&self, tick: u64, notes: &[DigestNote]) -> Vec<StageDigest> {
+        let mut records: Vec<StageDigest> = Vec::new();
+        for note in notes {
+            let stage = self.stage(note.stage);
+            if records.last().is_none_or(|record| record.stage != stage) {
+                let level = self.stages.get(usize::from(note.stage)).map_or(Level::Exact, |stage| stage.1);
+                records.push(StageDigest { tick, stage: stage.to_owned(), level, fields: Vec::new() });
+            }
+            if let Some(record) = records.last_mut() {
+                record.fields.push(FieldDigest { field: self.field(note), digest: note.digest });
+            }
+        }
+        records
+    }
+}
+
+/// Copies sensor messages from the source as time goes on.
+struct Copier {
+    reader: LogReader,
+    channels: BTreeMap<u16, Option<ChannelId>>,
+    /// A message that lies beyond the last tick.
+    held: Option<(ChannelId, u32, i64, i64, Vec<u8>)>,
+    ended: bool,
+}
+
+/// Writes a run into a log.
+pub struct RunWriter {
+    log: Option<LogWriter>,
+    names: Names,
+    copier: Option<Copier>,
+    ticks: ChannelId,
+    drops: ChannelId,
+    faults: ChannelId,
+    digests: ChannelId,
+    snapshots: ChannelId,
+    timings: ChannelId,
+    detections: ChannelId,
+    tracks: ChannelId,
+    world: ChannelId,
+    plan: ChannelId,
+    accounts: ChannelId,
+    scene: ChannelId,
+    annotations: Vec<ChannelId>,
+}
+
+/// What a run's log begins with.
+pub struct RunHeader {
+    /// What ran: see [`crate::header`].
+    pub entries: BTreeMap<String, String>,
+    /// The rig, as TOML.
+    pub rig_toml: String,
+    /// Files that belong to the rig.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl RunWriter {
+    /// Begins a log at `path`. With `sensors_from`, the messages of that log are copied along.
+    pub fn create(path: &Path, header: &RunHeader, names: Names, sensors_from: Option<&Path>) -> Result<Self, TapError> {
+        let mut log = LogWriter::create(path, Compression::Zstd)?;
+        log.metadata(RUN_HEADER, header.entries.clone())?;
+        log.attach(RIG_ATTACHMENT, "application/toml", header.rig_toml.as_bytes())?;
+        for (name, data) in &header.files {
+            log.attach(&name.display().to_string(), "text/plain", data)?;
+        }
+        let copier = match sensors_from {
+            None => None,
+            Some(source) => {
+                let reader = LogReader::open(source)?;
+                Some(Copier { reader, channels: BTreeMap::new(), held: None, ended: false })
+            }
+        };
+        let annotations = names
+            .sensors
+            .iter()
+            .map(|sensor| log.channel(&Channel::of_foxglove::<ImageAnnotations>(&format!("/view/{sensor}/annotations"))))
+            .collect::<Result<_, WriteError>>()?;
+        Ok(RunWriter {
+            ticks: log.channel(&Channel::of_record::<TickDecision>(TOPIC_TICK))?,
+            drops: log.channel(&Channel::of_record::<DropDecision>(TOPIC_DROP))?,
+            faults: log.channel(&Channel::of_record::<FaultDecision>(TOPIC_FAULT))?,
+            digests: log.channel(&Channel::of_record::<StageDigest>(TOPIC_DIGEST))?,
+            snapshots: log.channel(&Channel::of_record::<StateSnapshot>(TOPIC_SNAPSHOT))?,
+            timings: log.channel(&Channel::of_record::<StageTiming>(TOPIC_TIMING))?,
+            detections: log.channel(&Channel::of_record::<CameraDetections>(TOPIC_DETECTIONS))?,
+            tracks: log.channel(&Channel::of_record::<CameraTracks>(TOPIC_TRACKS))?,
+            world: log.channel(&Channel::of_record::<WorldModel>(TOPIC_WORLD))?,
+            plan: log.channel(&Channel::of_record::<Plan>(TOPIC_PLAN))?,
+            accounts: log.channel(&Channel::of_record::<Account>(TOPIC_ACCOUNT))?,
+            scene: log.channel(&Channel::of_foxglove::<SceneUpdate>("/view/objects"))?,
+            annotations,
+            log: Some(log),
+            names,
+            copier,
+        })
+    }
+
+    fn write_output(&mut self, log: &mut LogWriter, output: &Output) -> Result<(), TapError> {
+        let (tick, time_ns) = (output.decision.tick, output.decision.reference_ns);
+        if let Some(copier) = &mut self.copier {
+            copier.copy_until(log, time_ns)?;
+        }
+        for drop in &output.drops {
+            log.write_record(self.drops, time_ns, drop)?;
+        }
+        log.write_record(self.ticks, time_ns, &output.decision)?;
+        for fault in &output.faults {
+            let stage = self.names.stage(fault.stage).to_owned();
+            log.write_record(self.faults, time_ns, &FaultDecision { tick, stage, message: fault.message.clone() })?;
+        }
+        for digest in self.names.digests(tick, &output.digests) {
+            log.write_record(self.digests, time_ns, &digest)?;
+        }
+        for timing in &output.timings {
+            let stage = self.names.stage(timing.stage).to_owned();
+            let timing =
+                StageTiming { tick, stage, worker: timing.worker, start_ns: timing.start_ns, end_ns: timing.end_ns };
+            log.write_record(self.timings, time_ns, &timing)?;
+        }
+        for snapshot in &output.snapshots {
+            let stage = self.names.stage(snapshot.stage).to_owned();
+            let state = snapshot.state.clone();
+            log.write_record(self.snapshots, time_ns, &StateSnapshot { tick, stage, version: snapshot.version, state })?;
+        }
+        match &output.body {
+            Some(body) => self.write_body(log, time_ns, body),
+            None => Ok(()),
+        }
+    }
+
+    fn write_body(&self, log: &mut LogWriter, time_ns: i64, body: &Body) -> Result<(), TapError> {
+        for seen in &body.detections {
+            log.write_record(self.detections, time_ns, seen)?;
+        }
+        for tracks in &body.tracks {
+            log.write_record(self.tracks, time_ns, tracks)?;
+        }
+        log.write_record(self.world, time_ns, &body.world)?;
+        log.write_record(self.plan, time_ns, &body.plan)?;
+        log.write_foxglove(self.scene, time_ns, time_ns, &scene(&body.world, &self.names))?;
+        for (tracks, channel) in body.tracks.iter().zip(&self.annotations) {
+            log.write_foxglove(*channel, time_ns, time_ns, &annotations(tracks, &self.names))?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for RunWriter {
+    fn take(&mut self, output: &Output) -> Result<(), TapError> {
+        let Some(mut log) = self.log.take() else { return Ok(()) };
+        let result = self.write_output(&mut log, output);
+        self.log = Some(log);
+        result
+    }
+
+    fn finish(&mut self, drops: &[DropDecision], accounts: &[Account]) -> Result<(), TapError> {
+        let Some(mut log) = self.log.take() else { return Ok(()) };
+        if let Some(copier) = &mut self.copier {
+            copier.copy_until(&mut log, i64::MAX)?;
+        }
+        for drop in drops {
+            log.write_record(self.drops, drop.stamp_ns, drop)?;
+        }
+        for account in accounts {
+            log.write_record(self.accounts, 0, account)?;
+        }
+        log.finish()?;
+        Ok(())
+    }
+}
+
+impl Copier {
+    fn copy_until(&mut self, log: &mut LogWriter, until_ns: i64) -> Result<(), TapError> {
+        loop {
+            if let Some((channel, sequence, log_ns, publish_ns, data)) = self.held.take() {
+                if log_ns > until_ns {
+                    self.held = Some((channel, sequence, log_ns, publish_ns, data));
+                    return Ok(());
+                }
+                log.write_as(channel, sequence, log_ns, publish_ns, &data)?;
+            }
+            if self.ended || !self.hold_next(log)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn hold_next(&mut self, log: &mut LogWriter) -> Result<bool, TapError> {
+        let next = loop {
+            let Some(event) = self.reader.next()? else {
+                self.ended = true;
+                return Ok(false);
+            };
+            let Event::Message(message) = event else { continue };
+            let id = message.channel_id;
+            let channel = match self.channels.get(&id) {
+                Some(known) => *known,
+                None => {
+                    let topic = &message.channel.topic;
+                    let ours = topic.starts_with("/catseye/") || topic.starts_with("/view/");
+                    let channel = if ours { None } else { Some(log.channel(message.channel)?) };
+                    self.channels.insert(id, channel);
+                    channel
+                }
+            };
+            let Some(channel) = channel else { continue };
+            break (channel, message.sequence, message.log_ns, message.publish_ns, message.data.to_vec());
+        };
+        self.held = Some(next);
+        Ok(true)
+    }
+}
+
+fn color_of(id: u32) -> Color {
+    let colour = crate::view::colour_of(id);
+    let part = |value: u8| f64::from(value) / 255.0;
+    Color { r: part(colour.red), g: part(colour.green), b: part(colour.blue), a: 0.6 }
+}
+
+/// The objects as boxes in the vehicle frame.
+fn scene(world: &WorldModel, names: &Names) -> SceneUpdate {
+    let entity = |object: &crate::messages::Object| {
+        let [length, width, height] = object.extent_m.map(f64::from);
+        // the measured place is the facing side; the box reaches behind it
+        let [x, y] = object.position_m;
+        let range = (x * x + y * y).sqrt().max(1e-6);
+        let middle = Vector3 { x: x + 0.5 * length * x / range, y: y + 0.5 * length * y / range, z: height / 2.0 };
+        let class = names.classes.get(usize::from(object.class)).map_or("object", String::as_str);
+        SceneEntity {
+            timestamp: timestamp(world.reference_ns),
+            frame_id: "vehicle".to_owned(),
+            id: format!("{class} {}", object.id),
+            cubes: vec![CubePrimitive {
+                pose: Some(Pose {
+                    position: Some(middle),
+                    orientation: Some(Quaternion { x: 0.0, y: 0.0, z: 0.0, w: 1.0 }),
+                }),
+                size: Some(Vector3 { x: length, y: width, z: height }),
+                color: Some(color_of(object.id)),
+            }],
+            ..SceneEntity::default()
+        }
+    };
+    let all = foxglove::messages::SceneEntityDeletion {
+        timestamp: timestamp(world.reference_ns),
+        r#type: foxglove::messages::scene_entity_deletion::Type::All.into(),
+        id: String::new(),
+    };
+    SceneUpdate { deletions: vec![all], entities: world.objects.iter().map(entity).collect() }
+}
+
+/// The tracks as rectangles in the picture.
+fn annotations(tracks: &CameraTracks, names: &Names) -> ImageAnnotations {
+    let at = timestamp(tracks.stamp_ns);
+    let shape = |track: &crate::messages::CameraTrack| {
+        let b = track.box_px;
+        let corners = [(b.left, b.top), (b.right, b.top), (b.right, b.bottom), (b.left, b.bottom)];
+        PointsAnnotation {
+            timestamp: at,
+            r#type: points_annotation::Type::LineLoop.into(),
+            points: corners.iter().map(|(x, y)| Point2 { x: f64::from(*x), y: f64::from(*y) }).collect(),
+            outline_color: Some(Color { a: 1.0, ..color_of(track.id) }),
+            thickness: 2.0,
+            ..PointsAnnotation::default()
+        }
+    };
+    let label = |track: &crate::messages::CameraTrack| {
+        let class = names.classes.get(usize::from(track.class)).map_or("object", String::as_str);
+        TextAnnotation {
+            timestamp: at,
+            position: Some(Point2 { x: f64::from(track.box_px.left), y: f64::from(track.box_px.top) }),
+            text: format!("{class} {} {:.2}", track.id, track.score),
+            font_size: 14.0,
+            text_color: Some(Color { r: 1.0, g: 1.0, b: 1.0, a: 1.0 }),
+            background_color: Some(Color { r: 0.0, g: 0.0, b: 0.0, a: 0.5 }),
+            ..TextAnnotation::default()
+        }
+    };
+    ImageAnnotations {
+        timestamp: at,
+        points: tracks.tracks.iter().map(shape).collect(),
+        texts: tracks.tracks.iter().map(label).collect(),
+        ..ImageAnnotations::default()
+    }
+}
+
+/// Reads all records of one topic, for tools that look at a run as a whole.
+pub fn read_records<R: crate::record::Record>(
+    path: &Path,
+    topic: &str,
+    each: &mut dyn FnMut(R),
+) -> Result<(), ReadError> {
+    let mut reader = LogReader::open(path)?;
+    while let Some(event) = reader.next()? {
+        if let Event::Message(message) = event
+            && message.channel.topic == topic
+        {
+            each(message.record::<R>(path)?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,495 @@
+//! Replay: a log goes through a pipeline, at full speed or paced, and every decision is kept.
+//!
+//! The caller's thread is the edge: it takes packets from the [`Source`], forms ticks or obeys recorded ones, spends
+//! credit, and gives what comes out to a [`Tap`]. At full speed the edge waits for credit, so nothing is ever dropped for
+//! lack of it; paced, a tick that finds no free slot when it is due is refused, and that is a decision in the log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use catseye_calibration::rig::Rig;
+use catseye_sensors::picture::Limits;
+use thiserror::Error;
+
+use crate::log::reader::{Event, LogReader, ReadError};
+use crate::log::{TOPIC_DROP, TOPIC_SNAPSHOT, TOPIC_TICK};
+use crate::messages::{Account, DropDecision, StateSnapshot, TickDecision};
+use crate::pipeline::Pipeline;
+use crate::runtime::graph::{GraphError, RestoreError, Running, Slot};
+use crate::runtime::pool::{Lease, Pool};
+use crate::source::{Item, Source, SourceSummary};
+use crate::stages::Tick;
+use crate::stages::ingest::{Formed, Ingest, MissingPackets, Recorded, Settings as IngestSettings, balances};
+use crate::tap::{Tap, TapError, TapSummary};
+
+/// Why a replay ended early.
+#[derive(Debug, Error)]
+pub enum ReplayError {
+    /// The log does not read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The graph failed.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A recorded decision names packets that are not there.
+    #[error(transparent)]
+    Missing(#[from] MissingPackets),
+    /// A snapshot does not fit.
+    #[error("snapshot of stage {stage:?} after tick {tick}: {error}")]
+    Restore {
+        /// The stage.
+        stage: String,
+        /// The tick.
+        tick: u64,
+        /// Why.
+        error: RestoreError,
+    },
+    /// An output could not be written.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// Packets were lost without being counted: a bug.
+    #[error("the accounts of sensor {0:?} do not balance: produced is not consumed + dropped + pending")]
+    Unbalanced(String),
+    /// A range that holds no tick.
+    #[error("no tick from {first} to {last} in {path}")]
+    NoSuchRange {
+        /// First tick asked for.
+        first: u64,
+        /// Last tick asked for.
+        last: u64,
+        /// The log with the decisions.
+        path: PathBuf,
+    },
+}
+
+/// How fast ticks are admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Pace {
+    /// As fast as they go through.
+    #[default]
+    Max,
+    /// This many times as fast as they were recorded.
+    Times(f64),
+}
+
+/// How to replay.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How fast.
+    pub pace: Pace,
+    /// Worker threads.
+    pub workers: usize,
+    /// Processor of each worker, if any.
+    pub pin: Vec<usize>,
+    /// A log whose decisions are obeyed; new ones are made when there is none.
+    pub decisions: Option<PathBuf>,
+    /// First and last tick, for logs with decisions.
+    pub range: Option<(u64, u64)>,
+    /// Limits on pictures.
+    pub limits: Limits,
+}
+
+/// What a replay did.
+#[derive(Debug)]
+pub struct Summary {
+    /// Ticks that went through.
+    pub ticks: u64,
+    /// First tick whose stateful stages had their recorded state, and the one it was restored after; `None` when the
+    /// run began at the beginning.
+    pub restored_after: Option<u64>,
+    /// Whether the range began without a snapshot, so that stateful stages cannot be compared.
+    pub without_state: bool,
+    /// Packets left out, by reason.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// What became of each sensor's packets.
+    pub accounts: Vec<Account>,
+    /// What the source saw.
+    pub source: Option<SourceSummary>,
+    /// What the taps did.
+    pub tap: TapSummary,
+    /// Wall time of the run.
+    pub wall: Duration,
+    /// Time between the first and the last tick.
+    pub drive_s: f64,
+    /// Whether somebody stopped it.
+    pub stopped: bool,
+}
+
+/// Recorded decisions, read ahead of the packets in bounded memory.
+struct Decisions {
+    reader: LogReader,
+    range: Option<(u64, u64)>,
+    /// Ticks up to this one are skipped, not run.
+    skip_through: Option<u64>,
+    ended: bool,
+}
+
+impl Decisions {
+    fn open(path: &Path, range: Option<(u64, u64)>, skip_through: Option<u64>) -> Result<Self, ReadError> {
+        Ok(Decisions { reader: LogReader::open(path)?, range, skip_through, ended: false })
+    }
+
+    /// Reads until `recorded` has ticks to go on with.
+    fn fill(&mut self, recorded: &mut Recorded) -> Result<(), ReadError> {
+        while !self.ended && !recorded.has_decisions() {
+            let path = self.reader.path().to_owned();
+            let Some(event) = self.reader.next()? else {
+                self.ended = true;
+                break;
+            };
+            let Event::Message(message) = event else { continue };
+            match message.channel.topic.as_str() {
+                TOPIC_DROP => recorded.decide_drop(&message.record::<DropDecision>(&path)?),
+                TOPIC_TICK => {
+                    let decision = message.record::<TickDecision>(&path)?;
+                    if self.range.is_some_and(|(_, last)| decision.tick > last) {
+                        self.ended = true;
+                    } else if self.skip_through.is_some_and(|tick| decision.tick <= tick) {
+                        recorded.decide_skip(decision);
+                    } else {
+                        recorded.decide_tick(decision);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Edge {
+    Fresh(Box<Ingest>),
+    Recorded(Box<Recorded>, Box<Decisions>),
+}
+
+impl Edge {
+    fn offer(&mut self, packets: Vec<crate::log::packet::SensorPacket>) {
+        match self {
+            Edge::Fresh(ingest) => packets.into_iter().for_each(|packet| ingest.offer(packet)),
+            Edge::Recorded(recorded, _) => packets.into_iter().for_each(|packet| recorded.offer(packet)),
+        }
+    }
+
+    fn end(&mut self) {
+        match self {
+            Edge::Fresh(ingest) => ingest.end(),
+            Edge::Recorded(recorded, _) => recorded.end(),
+        }
+    }
+
+    fn form(&mut self) -> Result<Option<Formed>, ReplayError> {
+        match self {
+            Edge::Fresh(ingest) => Ok(ingest.form()),
+            Edge::Recorded(recorded, decisions) => {
+                decisions.fill(recorded)?;
+                Ok(recorded.form()?)
+            }
+        }
+    }
+
+    /// Whether no tick will be formed any more, whatever packets still come.
+    fn is_over(&self) -> bool {
+        match self {
+            Edge::Fresh(_) => false,
+            Edge::Recorded(recorded, decisions) => decisions.ended && recorded.is_idle(),
+        }
+    }
+
+    fn take_drops(&mut self, into: &mut Vec<DropDecision>) {
+        if let Edge::Fresh(ingest) = self {
+            ingest.take_drops(into);
+        }
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        match self {
+            Edge::Fresh(ingest) => ingest.accounts(),
+            Edge::Recorded(recorded, _) => recorded.accounts(),
+        }
+    }
+}
+
+/// Finds the newest snapshots of all stages after a tick before `first`.
+fn snapshots_before(path: &Path, first: u64) -> Result<Option<(u64, Vec<StateSnapshot>)>, ReadError> {
+    let mut reader = LogReader::open(path)?;
+    let path = path.to_owned();
+    let mut newest: Option<(u64, Vec<StateSnapshot>)> = None;
+    while let Some(event) = reader.next()? {
+        let Event::Message(message) = event else { continue };
+        if message.channel.topic != TOPIC_SNAPSHOT {
+            continue;
+        }
+        let snapshot = message.record::<StateSnapshot>(&path)?;
+        if snapshot.tick >= first {
+            break;
+        }
+        match &mut newest {
+            Some((tick, stages)) if *tick == snapshot.tick => stages.push(snapshot),
+            _ => newest = Some((snapshot.tick, vec![snapshot])),
+        }
+    }
+    Ok(newest)
+}
+
+/// Whether a log holds states from before a tick.
+pub fn has_snapshot_before(path: &Path, first: u64) -> Result<bool, ReadError> {
+    Ok(snapshots_before(path, first)?.is_some())
+}
+
+/// Where a run begins.
+struct Start {
+    skip_through: Option<u64>,
+    restored_after: Option<u64>,
+    without_state: bool,
+}
+
+/// Restores the nearest snapshot before the range, if there is one.
+fn prepare(pipeline: &mut Pipeline, options: &Options) -> Result<Start, ReplayError> {
+    let start = Start { skip_through: None, restored_after: None, without_state: false };
+    let (Some((first, _)), Some(path)) = (options.range, &options.decisions) else { return Ok(start) };
+    if first == 0 {
+        return Ok(start);
+    }
+    let Some((tick, snapshots)) = snapshots_before(path, first)? else {
+        return Ok(Start { skip_through: Some(first - 1), restored_after: None, without_state: true });
+    };
+    for snapshot in &snapshots {
+        pipeline.graph.restore(&snapshot.stage, snapshot.version, &snapshot.state).map_err(|error| {
+            ReplayError::Restore { stage: snapshot.stage.clone(), tick: snapshot.tick, error }
+        })?;
+    }
+    Ok(Start { skip_through: Some(tick), restored_after: Some(tick), without_state: false })
+}
+
+/// Replays `log` through `pipeline`. `progress` hears bytes read and bytes in all; `stop` ends the run in good order.
+pub fn replay(
+    log: &Path,
+    rig: &Rig,
+    mut pipeline: Pipeline,
+    options: &Options,
+    tap: Tap,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(u64, u64, u64),
+) -> Result<Summary, ReplayError> {
+    let start = prepare(&mut pipeline, options)?;
+    let edge = match &options.decisions {
+        None => Edge::Fresh(Box::new(Ingest::new(rig, IngestSettings::of(rig), 0))),
+        Some(path) => {
+            let decisions = Decisions::open(path, options.range, start.skip_through)?;
+            Edge::Recorded(Box::new(Recorded::new(rig)), Box::new(decisions))
+        }
+    };
+    let source = Source::open(log, rig, options.limits)?;
+    let running = pipeline.graph.start(options.workers, &options.pin)?;
+    let mut run = Run {
+        edge,
+        source,
+        running,
+        pool: pipeline.pool,
+        tap,
+        pace: options.pace,
+        pending: None,
+        in_flight: VecDeque::new(),
+        first_closed_ns: None,
+        started: Instant::now(),
+        drops: BTreeMap::new(),
+        scratch: Vec::new(),
+        source_summary: None,
+        ticks: 0,
+        first_ns: None,
+        last_ns: 0,
+    };
+    run.until_done(stop, progress)?;
+    run.finish(start, stop.load(Ordering::Relaxed), options)
+}
+
+struct Run {
+    edge: Edge,
+    source: Source,
+    running: Running<Tick>,
+    pool: Pool<Slot<Tick>>,
+    tap: Tap,
+    pace: Pace,
+    /// A tick that waits for credit or for its time.
+    pending: Option<Formed>,
+    /// Decisions of the ticks that are inside, in order.
+    in_flight: VecDeque<TickDecision>,
+    first_closed_ns: Option<i64>,
+    started: Instant,
+    drops: BTreeMap<&'static str, u64>,
+    scratch: Vec<DropDecision>,
+    source_summary: Option<SourceSummary>,
+    ticks: u64,
+    first_ns: Option<i64>,
+    last_ns: i64,
+}
+
+impl Run {
+    fn until_done(&mut self, stop: &AtomicBool, progress: &mut dyn FnMut(u64, u64, u64)) -> Result<(), ReplayError> {
+        loop {
+            let seen = self.running.epoch();
+            let mut moved = self.collect()?;
+            let stopping = stop.load(Ordering::Relaxed);
+            if !stopping {
+                moved |= self.admit()?;
+            }
+            let (fed, len) = self.source.progress();
+            progress(fed, len, self.ticks);
+            if moved {
+                continue;
+            }
+            let exhausted = self.source_summary.is_some() || self.edge.is_over();
+            if self.in_flight.is_empty() && (stopping || (exhausted && self.pending.is_none())) {
+                return Ok(());
+            }
+            self.rest(seen);
+        }
+    }
+
+    /// Takes finished ticks out.
+    fn collect(&mut self) -> Result<bool, ReplayError> {
+        let mut any = false;
+        while let Some(slot) = self.running.take()? {
+            any = true;
+            let Some(decision) = self.in_flight.pop_front() else { break };
+            self.note_drops();
+            for late in &slot.payload.late {
+                *self.drops.entry("late for the filter").or_insert(0) += 1;
+                self.scratch.push(*late);
+            }
+            self.ticks += 1;
+            self.first_ns.get_or_insert(decision.reference_ns);
+            self.last_ns = decision.reference_ns;
+            let drops = std::mem::take(&mut self.scratch);
+            self.tap.take(&slot, decision, drops, self.pace == Pace::Max)?;
+        }
+        Ok(any)
+    }
+
+    fn note_drops(&mut self) {
+        let before = self.scratch.len();
+        self.edge.take_drops(&mut self.scratch);
+        for drop in &self.scratch[before..] {
+            *self.drops.entry(drop.reason.name()).or_insert(0) += 1;
+        }
+    }
+
+    /// Admits the next tick if there is one, it is due, and there is credit.
+    fn admit(&mut self) -> Result<bool, ReplayError> {
+        let moved = self.fetch()?;
+        let Some(formed) = self.pending.take() else { return Ok(moved) };
+        if !self.is_due(&formed) {
+            self.pending = Some(formed);
+            return Ok(moved);
+        }
+        match (self.pool.acquire(), self.pace, &mut self.edge) {
+            (Some(slot), ..) => {
+                self.submit(slot, formed);
+                Ok(true)
+            }
+            (None, Pace::Times(_), Edge::Fresh(ingest)) => {
+                ingest.refuse(formed);
+                Ok(true)
+            }
+            (None, ..) => {
+                self.pending = Some(formed);
+                Ok(moved)
+            }
+        }
+    }
+
+    /// Makes sure that a tick is pending, if one can be had now.
+    fn fetch(&mut self) -> Result<bool, ReplayError> {
+        let mut moved = false;
+        while self.pending.is_none() {
+            self.pending = self.edge.form()?;
+            if self.pending.is_some() || self.source_summary.is_some() || self.edge.is_over() {
+                break;
+            }
+            match self.source.poll() {
+                None => break,
+                Some(Item::Packets(packets)) => self.edge.offer(packets),
+                Some(Item::End(summary)) => {
+                    self.source_summary = Some(*summary);
+                    self.edge.end();
+                }
+                Some(Item::Failed(error)) => return Err((*error).into()),
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn is_due(&mut self, formed: &Formed) -> bool {
+        let Pace::Times(times) = self.pace else { return true };
+        let first = *self.first_closed_ns.get_or_insert_with(|| {
+            self.started = Instant::now();
+            formed.closed_ns
+        });
+        let due_s = formed.closed_ns.saturating_sub(first) as f64 * 1e-9 / times.max(1e-3);
+        self.started.elapsed().as_secs_f64() >= due_s
+    }
+
+    fn submit(&mut self, mut slot: Lease<Slot<Tick>>, formed: Formed) {
+        let Formed { decision, packets, .. } = formed;
+        let tick = &mut slot.payload;
+        tick.id = decision.tick;
+        tick.reference_ns = decision.reference_ns;
+        tick.partial = decision.partial;
+        tick.packets = packets;
+        self.in_flight.push_back(decision);
+        self.running.submit(slot);
+    }
+
+    /// Sleeps until something may have changed.
+    fn rest(&mut self, seen: u32) {
+        if self.in_flight.is_empty() && self.pending.is_none() && self.source_summary.is_none() {
+            // only the source can bring anything
+            match self.source.wait(Duration::from_millis(20)) {
+                Some(Item::Packets(packets)) => self.edge.offer(packets),
+                Some(Item::End(summary)) => {
+                    self.source_summary = Some(*summary);
+                    self.edge.end();
+                }
+                Some(Item::Failed(error)) => self.failed_while_waiting(*error),
+                None => {}
+            }
+            return;
+        }
+        self.running.wait(seen, Duration::from_micros(500));
+    }
+
+    /// Keeps an error of the source for the next `fetch`, which can return it.
+    fn failed_while_waiting(&mut self, error: ReadError) {
+        self.source = Source::failed(error);
+    }
+
+    fn finish(mut self, start: Start, stopped: bool, options: &Options) -> Result<Summary, ReplayError> {
+        let wall = self.started.elapsed();
+        self.note_drops();
+        let accounts = self.edge.accounts();
+        if let Some(wrong) = accounts.iter().find(|account| !balances(account)) {
+            return Err(ReplayError::Unbalanced(wrong.name.clone()));
+        }
+        if let (Some((first, last)), Some(path), 0, false) = (options.range, &options.decisions, self.ticks, stopped) {
+            return Err(ReplayError::NoSuchRange { first, last, path: path.clone() });
+        }
+        let drops = std::mem::take(&mut self.scratch);
+        drop(self.running);
+        let tap = self.tap.finish(drops, &accounts)?;
+        Ok(Summary {
+            ticks: self.ticks,
+            restored_after: start.restored_after,
+            without_state: start.without_state,
+            drops: self.drops,
+            accounts,
+            source: self.source_summary,
+            tap,
+            wall,
+            drive_s: self.last_ns.saturating_sub(self.first_ns.unwrap_or(self.last_ns)) as f64 * 1e-9,
+            stopped,
+        })
+    }
+}

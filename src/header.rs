@@ -52,6 +52,7 @@ pub fn run_header(rig: &Rig, files: &Files, pipeline: &Pipeline, digests: Digest
         DigestLevel::Outputs => "outputs",
         DigestLevel::All => "all",
     };
+    put("classes", pipeline.class_names.join("\n"));
     put("digests", level.to_owned());
     header
 }

@@ -399,9 +399,9 @@ record_enum! {
 
     /// What an object's distance came from.
     pub enum RangeSource {
-        /// The bottom of its box and the ground plane.
+        /// The picture: where its box meets the ground, and how large it looks.
         #[default]
-        Ground = 0 => "ground plane",
+        Camera = 0 => "camera",
         /// Lidar points in its box.
         Lidar = 1 => "lidar",
         /// A radar track.

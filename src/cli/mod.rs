@@ -8,6 +8,7 @@ mod import;
 mod info;
 mod progress;
 mod replay;
+mod report;
 mod rig;
 
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Command {
     Info(info::Arguments),
     /// Find the first tick, stage and field in which two runs differ.
     Diff(diff::Arguments),
+    /// Write the page of a run that was logged before.
+    Report(report::Arguments),
     /// Make or check a rig.
     Rig(rig::Arguments),
     /// Measure outputs against ground truth.
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Info(arguments) => info::run(&arguments, context),
         Command::Diff(arguments) => diff::run(&arguments, context),
+        Command::Report(arguments) => report::run(&arguments, context),
         Command::Rig(arguments) => rig::run(&arguments, context),
         Command::Eval(arguments) => eval::run(&arguments, context),
     };

@@ -79,8 +79,8 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["decisions", "verify"])]
     redecide: bool,
     /// Compare all digests with those of a run [default: the input itself].
-    #[arg(long, value_name = "LOG", num_args = 0..=1, default_missing_value = "")]
-    verify: Option<PathBuf>,
+    #[arg(long, value_name = "LOG")]
+    verify: Option<Option<PathBuf>>,
     /// Verify although engine, models or rig are others.
     #[arg(long, requires = "verify")]
     force: bool,
@@ -100,11 +100,11 @@ pub struct Arguments {
     #[arg(long, default_value_t = 100)]
     snapshot_every: u64,
     /// Write a video with overlays and a bird's-eye view.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
-    video: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    video: Option<Option<PathBuf>>,
     /// Write every picture with overlays into a folder.
-    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "")]
-    frames: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    frames: Option<Option<PathBuf>>,
     /// Do not write the report.
     #[arg(long)]
     no_report: bool,
@@ -255,9 +255,8 @@ fn output_folder(arguments: &Arguments) -> PathBuf {
     arguments.output_dir.clone().unwrap_or_else(|| Path::new("catseye-out").join(name))
 }
 
-fn named(wanted: &Option<PathBuf>, folder: &Path, default: &str) -> Option<PathBuf> {
-    let path = wanted.as_ref()?;
-    Some(if path.as_os_str().is_empty() { folder.join(default) } else { path.clone() })
+fn named(wanted: &Option<Option<PathBuf>>, folder: &Path, default: &str) -> Option<PathBuf> {
+    Some(wanted.as_ref()?.clone().unwrap_or_else(|| folder.join(default)))
 }
 
 fn workers(arguments: &Arguments) -> usize {
@@ -293,10 +292,7 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
         assumptions = report.assumptions;
         preamble = Preamble::read(&log).map_err(explain)?;
     }
-    let reference = match &arguments.verify {
-        Some(path) if path.as_os_str().is_empty() => Some(log.clone()),
-        other => other.clone(),
-    };
+    let reference = arguments.verify.as_ref().map(|path| path.clone().unwrap_or_else(|| log.clone()));
     let holds_a_run = !preamble.run.is_empty();
     let decisions = arguments
         .decisions

@@ -22,7 +22,7 @@ use crate::messages::{
     Account, CameraDetections, CameraTracks, DropDecision, FaultDecision, FieldDigest, Level, Plan, StageDigest,
     StageTiming, StateSnapshot, TickDecision, WorldModel,
 };
-use crate::runtime::graph::{DigestNote, NO_GROUP};
+use crate::runtime::graph::{DigestNote, FaultNote, NO_GROUP, TimingNote};
 use crate::tap::{Body, Output, Sink, TapError};
 
 /// Names that numbers in notes stand for.
@@ -339,19 +339,153 @@ fn annotations(tracks: &CameraTracks, names: &Names) -> ImageAnnotations {
     }
 }
 
-/// Reads all records of one topic, for tools that look at a run as a whole.
-pub fn read_records<R: crate::record::Record>(
-    path: &Path,
-    topic: &str,
-    each: &mut dyn FnMut(R),
-) -> Result<(), ReadError> {
-    let mut reader = LogReader::open(path)?;
-    while let Some(event) = reader.next()? {
-        if let Event::Message(message) = event
-            && message.channel.topic == topic
-        {
-            each(message.record::<R>(path)?);
+/// Reads a run back from its log, tick by tick, as a sink would have seen it. Pictures are not in it.
+pub struct RunReader {
+    reader: LogReader,
+    /// Stages in order of their first digest, timing or fault.
+    stages: Vec<String>,
+    /// Field names, once each: a run has a few dozen.
+    fields: BTreeMap<String, &'static str>,
+    open: Option<Output>,
+    drops: Vec<DropDecision>,
+    accounts: Vec<Account>,
+}
+
+impl RunReader {
+    /// Opens a run's log. `stages` are the stages in order, as far as they are known.
+    pub fn open(path: &Path, stages: Vec<String>) -> Result<Self, ReadError> {
+        Ok(RunReader {
+            reader: LogReader::open(path)?,
+            stages,
+            fields: BTreeMap::new(),
+            open: None,
+            drops: Vec::new(),
+            accounts: Vec::new(),
+        })
+    }
+
+    /// The names of all stages of a log, in order, with their levels.
+    pub fn stages(path: &Path) -> Result<Vec<(String, Level)>, ReadError> {
+        let mut reader = LogReader::open(path)?;
+        let mut stages: Vec<(String, Level)> = Vec::new();
+        let mut ticks = 0;
+        while let Some(event) = reader.next()? {
+            let Event::Message(message) = event else { continue };
+            let (stage, level) = match message.channel.topic.as_str() {
+                TOPIC_TICK if ticks > 1 => break,
+                TOPIC_TICK => {
+                    ticks += 1;
+                    continue;
+                }
+                TOPIC_TIMING => (message.record::<StageTiming>(path)?.stage, None),
+                TOPIC_DIGEST => {
+                    let digest = message.record::<StageDigest>(path)?;
+                    (digest.stage, Some(digest.level))
+                }
+                _ => continue,
+            };
+            match stages.iter_mut().find(|known| known.0 == stage) {
+                Some(known) => known.1 = level.unwrap_or(known.1),
+                None => stages.push((stage, level.unwrap_or_default())),
+            }
+        }
+        // timings come in running order and name every stage; digests come first in a tick but name only some
+        Ok(stages)
+    }
+
+    /// Bytes read, and bytes in all.
+    pub fn progress(&self) -> (u64, u64) {
+        self.reader.progress()
+    }
+
+    /// The drops after the last tick, and the accounts: complete once `next` has given `None`.
+    pub fn rest(self) -> (Vec<DropDecision>, Vec<Account>) {
+        (self.drops, self.accounts)
+    }
+
+    /// The next tick.
+    #[allow(clippy::should_implement_trait)] // fails in its own way
+    pub fn next(&mut self) -> Result<Option<Output>, ReadError> {
+        let path = self.reader.path().to_owned();
+        loop {
+            let Some(event) = self.reader.next()? else { return Ok(self.open.take()) };
+            let Event::Message(message) = event else { continue };
+            if message.channel.topic == TOPIC_TICK {
+                let next = Output {
+                    decision: message.record(&path)?,
+                    drops: std::mem::take(&mut self.drops),
+                    faults: Vec::new(),
+                    digests: Vec::new(),
+                    timings: Vec::new(),
+                    snapshots: Vec::new(),
+                    body: None,
+                };
+                if let Some(done) = self.open.replace(next) {
+                    return Ok(Some(done));
+                }
+                continue;
+            }
+            match message.channel.topic.as_str() {
+                TOPIC_DROP => self.drops.push(message.record(&path)?),
+                TOPIC_ACCOUNT => self.accounts.push(message.record(&path)?),
+                _ => {}
+            }
+            let Some(open) = &mut self.open else { continue };
+            match message.channel.topic.as_str() {
+                TOPIC_FAULT => {
+                    let fault: FaultDecision = message.record(&path)?;
+                    let stage = position(&mut self.stages, fault.stage);
+                    open.faults.push(FaultNote { stage, message: fault.message });
+                }
+                TOPIC_DIGEST => {
+                    let digest: StageDigest = message.record(&path)?;
+                    let stage = position(&mut self.stages, digest.stage);
+                    for field in digest.fields {
+                        let name: &'static str = match self.fields.get(&field.field) {
+                            Some(name) => name,
+                            None => {
+                                let name: &'static str = Box::leak(field.field.clone().into_boxed_str());
+                                self.fields.insert(field.field, name);
+                                name
+                            }
+                        };
+                        open.digests.push(DigestNote { stage, group: NO_GROUP, field: name, digest: field.digest });
+                    }
+                }
+                TOPIC_TIMING => {
+                    let timing: StageTiming = message.record(&path)?;
+                    let stage = position(&mut self.stages, timing.stage);
+                    let (start_ns, end_ns) = (timing.start_ns, timing.end_ns);
+                    open.timings.push(TimingNote { stage, worker: timing.worker, start_ns, end_ns });
+                }
+                TOPIC_DETECTIONS => body_of(open).detections.push(message.record(&path)?),
+                TOPIC_TRACKS => body_of(open).tracks.push(message.record(&path)?),
+                TOPIC_WORLD => body_of(open).world = message.record(&path)?,
+                TOPIC_PLAN => body_of(open).plan = message.record(&path)?,
+                _ => {}
+            }
         }
     }
-    Ok(())
+}
+
+fn position(stages: &mut Vec<String>, stage: String) -> u8 {
+    match stages.iter().position(|known| *known == stage) {
+        Some(at) => at as u8,
+        None => {
+            stages.push(stage);
+            (stages.len() - 1) as u8
+        }
+    }
+}
+
+fn body_of(output: &mut Output) -> &mut Body {
+    output.body.get_or_insert_with(|| {
+        Box::new(Body {
+            detections: Vec::new(),
+            tracks: Vec::new(),
+            world: WorldModel::default(),
+            plan: Plan::default(),
+            pictures: Vec::new(),
+        })
+    })
 }

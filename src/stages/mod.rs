@@ -77,6 +77,13 @@ pub struct LidarSlot {
     pub points: Vec<Point>,
 }
 
+impl LidarSlot {
+    /// With room for a usual scan.
+    fn new() -> Self {
+        LidarSlot { points: Vec::with_capacity(fuse::measure::SCAN_POINTS), ..LidarSlot::default() }
+    }
+}
+
 /// The tensors of one network: one row per camera that it serves.
 #[derive(Default)]
 pub struct NetworkSlot {
@@ -95,7 +102,8 @@ impl Tick {
     pub fn new(cameras: usize, lidars: usize, networks: &[network::Network]) -> Self {
         Tick {
             cameras: (0..cameras).map(|_| CameraSlot::default()).collect(),
-            lidars: (0..lidars).map(|_| LidarSlot::default()).collect(),
+            lidars: (0..lidars).map(|_| LidarSlot::new()).collect(),
+            late: Vec::with_capacity(64),
             networks: networks.iter().map(network::Network::slot).collect(),
             ..Tick::default()
         }

@@ -167,7 +167,7 @@ impl View {
 
     fn header(&mut self, world: &WorldModel, plan: &Plan) {
         let ego = if world.ego.known { format!("{:.1} m/s", world.ego.speed_mps) } else { "unknown".to_owned() };
-        let text = format!("ego {ego}   objects {}   {}", world.objects.len(), plan.reason.name());
+        let text = format!("tick {}  ego {ego}  objects {}  {}", world.tick, world.objects.len(), plan.reason.name());
         self.canvas.label([0.0, 0.0], self.text_px, &text, INK, BACKING);
     }
 }

@@ -1,13 +1,17 @@
 //! Pictures for people: the camera's picture with what was seen in it, the world from above, videos and the report.
 //!
-//! Data comes from the messages of a run or of its log, and goes into files that a person opens. Nothing here is read
-//! back by the pipeline. The same input gives the same pixels; coordinates from outside may be anything, and what does
+//! Data comes from the messages of a run or of its log, and goes into files that a person opens; [`collect`] and
+//! [`trace`] are the sinks that take it from a run. Nothing here is read back by the pipeline. The same input gives the same pixels; coordinates from outside may be anything, and what does
 //! not fit a picture is left out of it.
 
 pub mod birds_eye;
 pub mod canvas;
+pub mod collect;
+pub mod mosaic;
 pub mod overlay;
 pub mod report;
+pub mod series;
+pub mod trace;
 pub mod video;
 
 use crate::messages::Object;
@@ -63,7 +67,7 @@ mod tests {
         let names = ["person".to_owned(), "car".to_owned()];
         let mut object =
             Object { id: 12, class: 1, position_m: [3.0, 4.0], velocity_mps: [0.0, -4.2], ..Object::default() };
-        object.time_to_collision_s = 3.14;
+        object.time_to_collision_s = 3.1;
         assert_eq!(object_label(&object, &names), "car 12  5.0 m  4.2 m/s  TTC 3.1 s");
         object.time_to_collision_s = f32::INFINITY;
         object.class = 9;

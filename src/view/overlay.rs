@@ -60,6 +60,8 @@ pub struct OverlayInput<'a> {
     pub pixel_from_vehicle: Option<&'a Projection<'a>>,
     /// Time that the header counts from.
     pub start_ns: i64,
+    /// Header in place of the tick's words: the camera's name, where several cameras are shown together.
+    pub title: Option<&'a str>,
 }
 
 /// Draws the overlay.
@@ -177,6 +179,9 @@ fn draw_track(canvas: &mut Canvas, track: &CameraTrack, input: &OverlayInput, st
 }
 
 fn header(input: &OverlayInput) -> String {
+    if let Some(title) = input.title {
+        return title.to_owned();
+    }
     let WorldModel { tick, reference_ns, ego, .. } = input.world;
     let seconds = reference_ns.saturating_sub(input.start_ns) as f64 * 1e-9;
     let ego = if ego.known { format!("{:.1} m/s", ego.speed_mps) } else { "unknown".to_owned() };
@@ -235,6 +240,7 @@ mod tests {
             masks: None,
             pixel_from_vehicle: None,
             start_ns: 500_000_000,
+            title: None,
         }
     }
 
@@ -250,6 +256,7 @@ mod tests {
         scene.plan.time_to_collision_s = 3.1;
         let text = header(&input(&scene));
         assert!(text.contains("ego 8.1 m/s") && text.ends_with("TTC 3.1 s"), "{text}");
+        assert_eq!(header(&OverlayInput { title: Some("left"), ..input(&scene) }), "left");
     }
 
     #[test]

@@ -306,10 +306,22 @@ impl PictureFolder {
     /// # Errors
     /// [`VideoError::Encode`] and [`VideoError::Write`].
     pub fn push(&self, tick: u64, canvas: &Canvas, quality: u8) -> Result<PathBuf, VideoError> {
-        let path = self.folder.join(format!("tick_{tick:06}.jpg"));
-        let jpeg = canvas.to_jpeg(quality).map_err(|source| VideoError::Encode { path: path.clone(), source })?;
+        let jpeg = canvas.to_jpeg(quality).map_err(|source| VideoError::Encode { path: self.path(tick), source })?;
+        self.push_jpeg(tick, &jpeg)
+    }
+
+    /// Writes one tick's picture that is a JPEG already. Gives back the file's path.
+    ///
+    /// # Errors
+    /// [`VideoError::Write`].
+    pub fn push_jpeg(&self, tick: u64, jpeg: &[u8]) -> Result<PathBuf, VideoError> {
+        let path = self.path(tick);
         std::fs::write(&path, jpeg).map_err(|source| VideoError::Write { path: path.clone(), source })?;
         Ok(path)
+    }
+
+    fn path(&self, tick: u64) -> PathBuf {
+        self.folder.join(format!("tick_{tick:06}.jpg"))
     }
 }
 

@@ -64,7 +64,7 @@ fn import_objects(job: Job<'_>) -> Result<ImportReport, ImportError> {
     let why = format!("their calibration is not that of {}, which most frames share", files::stem(first));
     target.skip_many("frames", why, others);
     assume_places(&mut target);
-    target.assume(format!("The frames have no stamps: they are {rate_hz} per second, starting at 0 s."));
+    target.assume(format!("The frames have no stamps: they are {rate_hz} per second, starting at 1 s."));
 
     let images = target.foxglove_channel::<CompressedImage>(CAMERA, &StampInfo::SYNTHETIC)?;
     let points = target.foxglove_channel::<PointCloud>(LIDAR, &StampInfo::SYNTHETIC)?;

@@ -320,9 +320,10 @@ fn rig_of(name: &str, vehicle: Vehicle, cameras: Vec<Camera>, lidars: Vec<Lidar>
     }
 }
 
-/// Stamp of an item of a source that has a rate but no stamps; the first item is at zero.
+/// Stamp of an item of a source that has a rate but no stamps; the first item is at one second, since a stamp of zero
+/// means that a sensor gave none.
 fn stamp_at_rate(index: u64, rate_hz: f64) -> i64 {
-    (index as f64 * 1e9 / rate_hz).round() as i64
+    (1e9 + index as f64 * 1e9 / rate_hz).round() as i64
 }
 
 /// What the importers' tests share.
@@ -499,9 +500,9 @@ mod tests {
 
     #[test]
     fn made_up_stamps_do_not_drift() {
-        assert_eq!(stamp_at_rate(0, 30.0), 0);
-        assert_eq!(stamp_at_rate(1, 30.0), 33_333_333);
-        assert_eq!(stamp_at_rate(30, 30.0), 1_000_000_000);
+        assert_eq!(stamp_at_rate(0, 30.0), 1_000_000_000);
+        assert_eq!(stamp_at_rate(1, 30.0), 1_033_333_333);
+        assert_eq!(stamp_at_rate(30, 30.0), 2_000_000_000);
         assert_eq!(stamp_at_rate(u64::MAX, 0.01), i64::MAX);
     }
 

@@ -26,7 +26,7 @@ pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
     let (rig, camera) = rig_and_camera(&job, &header, rate_hz)?;
 
     let mut target = Target::create(job, rig)?;
-    target.assume(format!("The files have no stamps: they are {rate_hz} per second, starting at 0 s."));
+    target.assume(format!("The files have no stamps: they are {rate_hz} per second, starting at 1 s."));
     if !is_given {
         target.assume(
             "Nothing is known of the camera: it sees 60 degrees across without distortion, level and straight ahead, \

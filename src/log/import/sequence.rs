@@ -40,7 +40,7 @@ pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
     let mut target = Target::create(job, rig)?;
     kitti::assume_places(&mut target);
     target.assume(format!(
-        "The files have no stamps: their numbers count {rate_hz} per second, the first is at 0 s, and a picture and a \
+        "The files have no stamps: their numbers count {rate_hz} per second, the first is at 1 s, and a picture and a \
          scan of the same number are of the same instant."
     ));
     let first = pictures.iter().chain(&scans).filter_map(|path| files::number(path)).min().unwrap_or_default();

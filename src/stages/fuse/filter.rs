@@ -449,7 +449,7 @@ mod tests {
     }
 
     fn run(measurements: &[Measurement]) -> (FilterState, usize) {
-        let mut fusion = Fusion::new(ObjectFilter::new(3.7), 3);
+        let mut fusion = Fusion::new(ObjectFilter::new(3.7), 3, 4);
         let mut left_out = 0;
         let mut now = 0;
         for measurement in measurements {

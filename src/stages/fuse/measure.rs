@@ -1,17 +1,21 @@
 //! From a camera's tracks to measured places around the vehicle.
 //!
-//! An object's distance comes from the lidar points inside its box where there are enough, else from where the bottom of
-//! its box meets the ground. Either way the measurement is the middle of the side that faces the camera, in the vehicle
-//! frame at the picture's stamp, with a covariance that says how well this way of measuring knows it.
+//! An object's distance comes from the lidar points inside its box where there are enough, else from the picture: from
+//! where the bottom of its box meets the ground and from how large it looks, weighted by what each is worth. Either way
+//! the measurement is the middle of the side that faces the camera, in the vehicle frame at the picture's stamp, with a
+//! covariance that says how well this way of measuring knows it.
 
+use catseye_calibration::camera::Projection;
 use catseye_calibration::pose::Pose;
-use nalgebra::Vector3;
+use nalgebra::{Vector2, Vector3};
 
 use crate::messages::{BoxPx, CameraTracks, RangeSource, TrackState};
 use crate::record;
 use crate::stages::LidarSlot;
-use crate::stages::geometry::CameraGeometry;
+use crate::stages::geometry::{CameraGeometry, MAX_GROUND_M};
 
+/// Points of a scan that there is room for from the start; more make the buffers grow once.
+pub const SCAN_POINTS: usize = 1 << 17;
 /// Fewest lidar points in a box that give a distance.
 pub const MIN_POINTS: usize = 5;
 /// Part of a box that is cut off on each side before points are looked for: boxes are never tight.
@@ -49,23 +53,41 @@ record! {
 pub struct ClassPrior {
     /// Usual length, width, height.
     pub extent_m: [f32; 3],
+    /// How far behind the facing side its wheels or feet touch the ground: a car's overhang.
+    pub overhang_m: f64,
+    /// The size that its distance can be judged by.
+    pub yardstick: Yardstick,
+}
+
+/// A size that varies little from one object of a class to another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Yardstick {
+    /// The width, when the box is no wider than this many times its height: seen from the side it would be the length.
+    Width {
+        /// See above.
+        most_aspect: f32,
+    },
+    /// The height.
+    Height,
 }
 
 impl ClassPrior {
-    /// Of a class by its name; `None` for what is no road user and does not belong into the world model.
+    /// Of a class by its name; `None` for what is no road user and does not belong into the world model. Cars are as
+    /// wide as the mean between KITTI's labels (1.63 m) and today's registrations (1.8 m).
     pub fn of(name: &str) -> Option<Self> {
-        let extent_m = match name {
-            "person" | "pedestrian" => [0.5, 0.6, 1.7],
-            "bicycle" | "cyclist" => [1.8, 0.6, 1.5],
-            "motorcycle" | "motorbike" => [2.1, 0.8, 1.4],
-            "car" | "van" => [4.5, 1.8, 1.5],
-            "truck" => [8.0, 2.5, 3.2],
-            "bus" => [11.0, 2.5, 3.2],
-            "train" | "tram" => [25.0, 2.6, 3.5],
-            "cat" | "dog" | "horse" | "sheep" | "cow" => [1.2, 0.5, 1.0],
+        let wide = |most_aspect| Yardstick::Width { most_aspect };
+        let (extent_m, overhang_m, yardstick) = match name {
+            "person" | "pedestrian" => ([0.5, 0.6, 1.7], 0.1, Yardstick::Height),
+            "bicycle" | "cyclist" => ([1.8, 0.6, 1.5], 0.35, Yardstick::Height),
+            "motorcycle" | "motorbike" => ([2.1, 0.8, 1.4], 0.35, Yardstick::Height),
+            "car" | "van" => ([4.3, 1.7, 1.5], 0.9, wide(1.5)),
+            "truck" => ([8.0, 2.5, 3.2], 1.0, wide(1.0)),
+            "bus" => ([11.0, 2.5, 3.2], 2.0, wide(1.0)),
+            "train" | "tram" => ([25.0, 2.6, 3.5], 0.0, Yardstick::Height),
+            "cat" | "dog" | "horse" | "sheep" | "cow" => ([1.2, 0.5, 1.0], 0.1, Yardstick::Height),
             _ => return None,
         };
-        Some(ClassPrior { extent_m })
+        Some(ClassPrior { extent_m, overhang_m, yardstick })
     }
 }
 
@@ -92,14 +114,15 @@ pub struct Measurer {
 impl Measurer {
     /// For these cameras, lidars and classes.
     pub fn new(cameras: Vec<CameraGeometry>, vehicle_from_lidar: Vec<Pose>, priors: Vec<Option<ClassPrior>>) -> Self {
+        let points = vehicle_from_lidar.len() * SCAN_POINTS;
         Measurer {
             cameras,
             vehicle_from_lidar,
             priors,
-            cloud: Vec::new(),
-            seen: Vec::new(),
-            depths: Vec::new(),
-            laterals: Vec::new(),
+            cloud: Vec::with_capacity(points),
+            seen: Vec::with_capacity(points),
+            depths: Vec::with_capacity(points),
+            laterals: Vec::with_capacity(points),
         }
     }
 
@@ -134,7 +157,7 @@ impl Measurer {
             let prior = *prior;
             let by_lidar = self.range_by_lidar(sensor, &track.detected_px);
             let Some(camera) = self.cameras.get(sensor) else { return };
-            let place = by_lidar.or_else(|| range_by_ground(camera, &track.detected_px));
+            let place = by_lidar.or_else(|| range_by_picture(camera, &track.detected_px, &prior));
             let Some((position_m, covariance_m2, depth_m, source)) = place else { continue };
             out.push(ObjectMeasurement {
                 position_m,
@@ -184,26 +207,84 @@ impl Measurer {
 /// Position, covariance, depth along the optical axis, source.
 type Place = ([f64; 2], [f64; 3], f64, RangeSource);
 
-/// Where the bottom of a box meets the ground.
-fn range_by_ground(camera: &CameraGeometry, box_px: &BoxPx) -> Option<Place> {
+/// Error of a box's edge: 2 pixels and this part of its height, as small networks draw them.
+const EDGE_ERROR: f64 = 0.08;
+/// Spread of the sizes within a class.
+const SIZE_SPREAD: f64 = 0.08;
+
+/// The distance that the picture alone tells: by the ground and by size, each weighted by the inverse of its variance.
+fn range_by_picture(camera: &CameraGeometry, box_px: &BoxPx, prior: &ClassPrior) -> Option<Place> {
     let [width_px, height_px] = camera.size_px.map(f64::from);
+    let middle_u = (f64::from(box_px.left + box_px.right) / 2.0 - 0.5).clamp(0.0, width_px - 1.0);
+    let pixels = 2.0 + EDGE_ERROR * f64::from(box_px.height());
     let bottom = f64::from(box_px.bottom) - 0.5;
     // a box that ends with the picture says nothing about where the object stands
-    if bottom > height_px - 2.0 {
+    let by_ground = (bottom <= height_px - 2.0).then(|| range_by_ground(camera, [middle_u, bottom], pixels, prior));
+    let by_size = range_by_size(camera, box_px, prior);
+    let (range_m, sigma_m) = match (by_ground.flatten(), by_size) {
+        (Some((a, sigma_a)), Some((b, sigma_b))) => {
+            let (weight_a, weight_b) = (1.0 / (sigma_a * sigma_a), 1.0 / (sigma_b * sigma_b));
+            let sum = weight_a + weight_b;
+            ((a * weight_a + b * weight_b) / sum, (1.0 / sum).sqrt())
+        }
+        (one, other) => one.or(other)?,
+    };
+    let middle_v = f64::from(box_px.top + box_px.bottom) / 2.0 - 0.5;
+    let ray = camera.vehicle_from_camera.rotate(&camera.lens.unproject(&Vector2::new(middle_u, middle_v))?);
+    let level = (ray.x * ray.x + ray.y * ray.y).sqrt();
+    if !(level > 0.1 && range_m > 0.0 && range_m < MAX_GROUND_M) {
         return None;
     }
-    let middle = (f64::from(box_px.left + box_px.right) / 2.0 - 0.5).clamp(0.0, width_px - 1.0);
-    let [x, y] = camera.ground_from_picture([middle, bottom])?;
+    let origin = camera.vehicle_from_camera.translation_m;
+    let position_m = [origin.x + ray.x / level * range_m, origin.y + ray.y / level * range_m];
+    let across_m = (range_m * pixels / camera.lens.focal_px()[0]).max(0.1);
+    let in_camera = camera.camera_from_vehicle.transform_point(&Vector3::new(position_m[0], position_m[1], 0.0));
+    let covariance = along_and_across(camera, position_m, sigma_m, across_m);
+    Some((position_m, covariance, in_camera.z, RangeSource::Camera))
+}
+
+/// Level distance and its standard deviation, from where the box meets the ground, less the overhang: what touches the
+/// ground lies behind the facing side.
+fn range_by_ground(camera: &CameraGeometry, pixel: [f64; 2], pixels: f64, prior: &ClassPrior) -> Option<(f64, f64)> {
+    let [x, y] = camera.ground_from_picture(pixel)?;
     let origin = camera.vehicle_from_camera.translation_m;
     let (dx, dy) = (x - origin.x, y - origin.y);
-    let range_m = (dx * dx + dy * dy).sqrt();
-    let [fx, fy] = camera.lens.focal_px();
-    // one pixel at the bottom is worth range^2 / (height * f): boxes are good to about 3 pixels and 2 % of their height
-    let pixels = 3.0 + 0.02 * f64::from(box_px.height());
-    let along = (range_m * range_m * pixels / (origin.z.max(0.1) * fy)).max(0.05 * range_m);
-    let across = (range_m * pixels / fx).max(0.1);
-    let in_camera = camera.camera_from_vehicle.transform_point(&Vector3::new(x, y, 0.0));
-    Some(([x, y], along_and_across(camera, [x, y], along, across), in_camera.z, RangeSource::Ground))
+    let touching_m = (dx * dx + dy * dy).sqrt();
+    let range_m = (touching_m - prior.overhang_m).max(0.5 * touching_m);
+    // one pixel is worth range^2 / (height * f)
+    let by_pixels = touching_m * touching_m * pixels / (origin.z.max(0.1) * camera.lens.focal_px()[1]);
+    Some((range_m, by_pixels.max(0.03 * touching_m)))
+}
+
+/// Level distance and its standard deviation, from the angle that a known size is seen under.
+fn range_by_size(camera: &CameraGeometry, box_px: &BoxPx, prior: &ClassPrior) -> Option<(f64, f64)> {
+    let (left, right) = (f64::from(box_px.left) - 0.5, f64::from(box_px.right) - 0.5);
+    let (top, bottom) = (f64::from(box_px.top) - 0.5, f64::from(box_px.bottom) - 0.5);
+    let [width_px, height_px] = camera.size_px.map(f64::from);
+    let [_, width, height] = prior.extent_m.map(f64::from);
+    let (middle_u, middle_v) = ((left + right) / 2.0, (top + bottom) / 2.0);
+    let (from, to, size_m) = match prior.yardstick {
+        Yardstick::Width { most_aspect } => {
+            let cut_off = left < 1.0 || right > width_px - 2.0;
+            if cut_off || box_px.width() > most_aspect * box_px.height() {
+                return None;
+            }
+            ([left, middle_v], [right, middle_v], width)
+        }
+        Yardstick::Height => {
+            if top < 1.0 || bottom > height_px - 2.0 {
+                return None;
+            }
+            ([middle_u, top], [middle_u, bottom], height)
+        }
+    };
+    let one = camera.lens.unproject(&Vector2::from(from))?;
+    let other = camera.lens.unproject(&Vector2::from(to))?;
+    let cos: f64 = one.dot(&other).clamp(-1.0, 1.0);
+    // tan(angle / 2) = sqrt((1 - cos) / (1 + cos))
+    let half = ((1.0 - cos) / (1.0 + cos)).sqrt();
+    let range_m = size_m / (2.0 * half);
+    range_m.is_finite().then_some((range_m, SIZE_SPREAD * range_m))
 }
 
 /// The covariance of a place that is known to `along_m` in the direction of sight and `across_m` square to it.

@@ -9,12 +9,12 @@ pub mod ego;
 pub mod filter;
 pub mod measure;
 
-use catseye_calibration::rig::{Rig, SensorKind};
+use catseye_calibration::rig::{self, Rig, SensorKind};
 use catseye_sensors::can::dbc::Dbc;
 
 use crate::log::packet::Content;
 use crate::messages::{
-    DropDecision, DropReason, Health, MAX_SENSORS, SensorHealth,
+    DropDecision, DropReason, Health, MAX_SENSORS, MAX_TRACKS, SensorHealth,
 };
 use crate::record;
 use crate::record::Record;
@@ -100,12 +100,13 @@ pub struct Fusion {
 }
 
 impl Fusion {
-    /// Starts with nothing known.
-    pub fn new(filter: ObjectFilter, sensors: usize) -> Self {
+    /// Starts with nothing known. `buffers` object measurements may lie inside the horizon before memory is asked for.
+    pub fn new(filter: ObjectFilter, sensors: usize, buffers: usize) -> Self {
         let mut state = FuseState::default();
         state.recent.reserve(4096);
         state.sensors.resize_default(sensors.min(MAX_SENSORS)).unwrap_or_default();
-        Fusion { state, filter, spare: Vec::new(), stale: false }
+        let spare = (0..buffers).map(|_| Vec::with_capacity(MAX_TRACKS)).collect();
+        Fusion { state, filter, spare, stale: false }
     }
 
     /// A buffer for a measurement's objects.
@@ -116,7 +117,7 @@ impl Fusion {
     /// Takes a measurement, in any order; false when it lies behind the horizon and is left out.
     pub fn add(&mut self, measurement: Measurement) -> bool {
         if measurement.stamp_ns < self.state.horizon_ns {
-            self.spare.push(measurement.objects);
+            recycle(&mut self.spare, measurement.objects);
             return false;
         }
         let key = measurement.key();
@@ -145,13 +146,20 @@ impl Fusion {
         // other bits than one in one step, and a re-filtered run must have those of a run in order.
         for measurement in self.state.recent.drain(..old) {
             self.filter.apply(&mut self.state.base, &measurement);
-            self.spare.push(measurement.objects);
+            recycle(&mut self.spare, measurement.objects);
         }
     }
 
     /// The newest state.
     pub fn current(&self) -> &FilterState {
         &self.state.current
+    }
+}
+
+/// Keeps a buffer for later; measurements without objects have none.
+fn recycle(spare: &mut Vec<Vec<ObjectMeasurement>>, objects: Vec<ObjectMeasurement>) {
+    if objects.capacity() > 0 {
+        spare.push(objects);
     }
 }
 
@@ -175,7 +183,7 @@ impl Fuse {
         let priors: Vec<Option<ClassPrior>> = class_names.iter().map(|name| ClassPrior::of(name)).collect();
         let front_m = rig.vehicle.length_m - rig.vehicle.rear_overhang_m;
         Fuse {
-            fusion: Fusion::new(ObjectFilter::new(front_m), rig.sensors().count()),
+            fusion: Fusion::new(ObjectFilter::new(front_m), rig.sensors().count(), buffers(rig)),
             measurer: Measurer::new(cameras, lidars, priors),
             ego: EgoReader::new(rig, dbc),
             cameras: rig.cameras.len(),
@@ -262,6 +270,12 @@ impl Fuse {
 
 fn late(tick: u64, sensor: u16, sequence: u32, stamp_ns: i64) -> DropDecision {
     DropDecision { tick, sensor, sequence, stamp_ns, reason: DropReason::Late }
+}
+
+/// Pictures that fall into the horizon, with some to spare.
+fn buffers(rig: &Rig) -> usize {
+    let of_camera = |camera: &rig::Camera| (camera.rate_hz * HORIZON_NS as f64 * 1e-9).clamp(1.0, 100.0) as usize + 4;
+    rig.cameras.iter().map(of_camera).sum()
 }
 
 /// Rates of all sensors in rig order; a bus has none to hold against it but 10 Hz.

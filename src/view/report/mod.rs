@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::messages::{Account, DropReason, Level, PlanReason, RangeSource, StageTiming};
 use html::{Cell, Section};
 use svg::{Band, LineChart, Series, Stack, Work};
@@ -69,7 +71,7 @@ pub enum Note {
 }
 
 /// How long one stage took per tick, milliseconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct StageLatency {
     /// The stage.
     pub stage: String,
@@ -84,27 +86,32 @@ pub struct StageLatency {
     /// Longest.
     pub max_ms: f64,
     /// Counts in bins of equal width from 0 to the longest; may be empty.
+    #[serde(skip)]
     pub histogram: Vec<u64>,
 }
 
-/// One admitted tick.
+/// Admitted ticks of one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct TickPoint {
-    /// Its reference time.
+    /// Their reference time.
     pub time_s: f64,
     /// Whether a camera's picture was missing.
     pub partial: bool,
+    /// How many.
+    pub count: u64,
 }
 
-/// One packet that was left out.
+/// Packets that were left out in one moment.
 #[derive(Clone, Debug)]
 pub struct DropPoint {
     /// When.
     pub time_s: f64,
-    /// Name of its sensor.
+    /// Name of their sensor.
     pub sensor: String,
     /// Why.
     pub reason: DropReason,
+    /// How many.
+    pub count: u64,
 }
 
 /// One camera over time.
@@ -335,16 +342,18 @@ fn positions<T: Ord>(values: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
 fn ticks(data: &ReportData) -> String {
     let times = data.ticks.iter().map(|tick| tick.time_s).chain(data.drops.iter().map(|drop| drop.time_s));
     let range = time_range(times);
-    let counts = |times: &mut dyn Iterator<Item = f64>| bin_counts(times, range);
+    let counts = |counted: &mut dyn Iterator<Item = (f64, u64)>| bin_counts(counted, range);
     let stack = |name: &str, counts: Vec<u64>| Stack { name: name.to_owned(), counts };
-    let of_kind =
-        |partial: bool| counts(&mut data.ticks.iter().filter(|tick| tick.partial == partial).map(|tick| tick.time_s));
+    let of_kind = |partial: bool| {
+        let ticks = data.ticks.iter().filter(|tick| tick.partial == partial);
+        counts(&mut ticks.map(|tick| (tick.time_s, tick.count)))
+    };
     let admitted = [stack("complete", of_kind(false)), stack("partial (a picture was missing)", of_kind(true))];
 
     let reasons: BTreeSet<DropReason> = data.drops.iter().map(|drop| drop.reason).collect();
     let of_reason = |reason: &DropReason| {
-        let times = &mut data.drops.iter().filter(|drop| drop.reason == *reason).map(|drop| drop.time_s);
-        stack(reason.name(), counts(times))
+        let drops = data.drops.iter().filter(|drop| drop.reason == *reason);
+        stack(reason.name(), counts(&mut drops.map(|drop| (drop.time_s, drop.count))))
     };
     let dropped: Vec<Stack> = reasons.iter().map(of_reason).collect();
 
@@ -360,7 +369,8 @@ fn ticks(data: &ReportData) -> String {
 fn drop_table(drops: &[DropPoint]) -> String {
     let mut sums: BTreeMap<(&str, DropReason), u64> = BTreeMap::new();
     for drop in drops {
-        *sums.entry((drop.sensor.as_str(), drop.reason)).or_default() += 1;
+        let sum = sums.entry((drop.sensor.as_str(), drop.reason)).or_default();
+        *sum = sum.saturating_add(drop.count);
     }
     let row =
         |((sensor, reason), count): (&(&str, DropReason), &u64)| vec![text(sensor), text(reason.name()), number(count)];
@@ -376,15 +386,15 @@ fn time_range(times: impl Iterator<Item = f64>) -> [f64; 2] {
     if low <= high { [low, high] } else { [0.0, 1.0] }
 }
 
-/// How many times fall into each of [`TIME_BINS`] bins of equal width.
-fn bin_counts(times: &mut dyn Iterator<Item = f64>, [low, high]: [f64; 2]) -> Vec<u64> {
-    let mut counts = vec![0; TIME_BINS];
-    for time in times.filter(|time| time.is_finite()) {
+/// Sums of the counts whose times fall into each of [`TIME_BINS`] bins of equal width.
+fn bin_counts(counted: &mut dyn Iterator<Item = (f64, u64)>, [low, high]: [f64; 2]) -> Vec<u64> {
+    let mut sums = vec![0u64; TIME_BINS];
+    for (time, count) in counted.filter(|(time, _)| time.is_finite()) {
         let share = if high > low { (time - low) / (high - low) } else { 0.0 };
         let bin = ((share * TIME_BINS as f64) as usize).min(TIME_BINS - 1);
-        counts[bin] += 1;
+        sums[bin] = sums[bin].saturating_add(count);
     }
-    counts
+    sums
 }
 
 fn cameras(cameras: &[CameraSeries]) -> String {
@@ -573,8 +583,8 @@ mod tests {
             ],
             stages: vec![StageLatency { stage: evil.clone(), histogram: vec![1, 5, 0, 2], ..StageLatency::default() }],
             timings: (0..100).map(timing).collect(),
-            ticks: (0..40).map(|index| TickPoint { time_s: time(index), partial: index % 9 == 0 }).collect(),
-            drops: vec![DropPoint { time_s: 1.0, sensor: evil.clone(), reason: DropReason::Late }],
+            ticks: (0..40).map(|index| TickPoint { time_s: time(index), partial: index % 9 == 0, count: 1 }).collect(),
+            drops: vec![DropPoint { time_s: 1.0, sensor: evil.clone(), reason: DropReason::Late, count: 17 }],
             cameras: vec![CameraSeries { camera: evil.clone(), points: (0..40).map(camera).collect() }],
             objects: vec![ObjectSeries {
                 id: 3,
@@ -636,6 +646,11 @@ mod tests {
     }
 
     #[test]
+    fn dropped_packets_are_counted_not_points() {
+        assert!(ticks(&full()).contains("<td class=\"number\">17</td>"));
+    }
+
+    #[test]
     fn reasons_become_bands_without_holes() {
         let bands = reason_bands(&full().plans);
         assert_eq!(bands.len(), 2);
@@ -646,9 +661,9 @@ mod tests {
     #[test]
     fn every_time_falls_into_a_bin() {
         let times = [0.0, 0.5, 1.0, f64::NAN];
-        let counts = bin_counts(&mut times.into_iter(), time_range(times.into_iter()));
-        assert_eq!((counts[0], counts[30], counts[59]), (1, 1, 1));
-        assert_eq!(counts.iter().sum::<u64>(), 3);
+        let counts = bin_counts(&mut times.into_iter().zip([1, 2, 3, 4]), time_range(times.into_iter()));
+        assert_eq!((counts[0], counts[30], counts[59]), (1, 2, 3));
+        assert_eq!(counts.iter().sum::<u64>(), 6);
         assert_eq!(time_range([].into_iter()), [0.0, 1.0]);
     }
 

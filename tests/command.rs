@@ -1,0 +1,257 @@
+//! The command on input that is wrong, cut, damaged or interrupted: a clear error, and nothing lost or half-written.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use catseye::log::Channel;
+use catseye::log::packet::{StampInfo, picture_message};
+use catseye::log::reader::{Ending, LogReader};
+use catseye::log::writer::{Compression, LogWriter};
+use catseye_calibration::rig::{PictureFormat, Rig};
+use foxglove::messages::CompressedImage;
+
+fn catseye(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_catseye")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Asserts that the command failed with words that hold all of `parts`, line breaks and frames aside.
+fn assert_fails(output: &Output, parts: &[&str]) {
+    let found = text(output);
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    let flat: String = found.split_whitespace().filter(|word| !["│", "×", "├─▶", "╰─▶"].contains(word)).collect::<Vec<_>>().join(" ");
+    for part in parts {
+        assert!(flat.contains(part), "expected {part:?} in: {found}");
+    }
+    assert!(!found.contains("panicked"), "{found}");
+}
+
+fn png(seed: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 64, 48);
+    encoder.set_color(png::ColorType::Rgb);
+    let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|i| (i as u8).wrapping_mul(7).wrapping_add(seed)).collect();
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    bytes
+}
+
+/// A folder of small pictures.
+fn pictures(folder: &Path, count: u32) -> PathBuf {
+    let pictures = folder.join("pictures");
+    std::fs::create_dir_all(&pictures).unwrap();
+    for i in 0..count {
+        std::fs::write(pictures.join(format!("{i:05}.png")), png(i as u8)).unwrap();
+    }
+    pictures
+}
+
+/// A log of pictures with these stamps (milliseconds), all arriving 100 ms apart.
+fn log_with_stamps(path: &Path, stamps_ms: &[i64]) {
+    let mut rig = Rig::default_camera(64, 48);
+    rig.cameras[0].format = PictureFormat::Png;
+    let mut log = LogWriter::create(path, Compression::Zstd).unwrap();
+    log.attach("rig.toml", "application/toml", rig.to_toml().as_bytes()).unwrap();
+    let mut channel = Channel::of_foxglove::<CompressedImage>(&rig.cameras[0].topic);
+    StampInfo::SYNTHETIC.describe(&mut channel);
+    let channel = log.channel(&channel).unwrap();
+    for (i, stamp_ms) in stamps_ms.iter().enumerate() {
+        let stamp_ns = stamp_ms * 1_000_000;
+        let message = picture_message(png(i as u8), "png", stamp_ns, "front");
+        log.write_foxglove(channel, (1000 + 100 * i as i64) * 1_000_000, stamp_ns, &message).unwrap();
+    }
+    log.finish().unwrap();
+}
+
+#[test]
+fn pictures_replay_verify_and_report() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 12);
+    let output = catseye(folder.path(), &["replay", "pictures", "--video", "--frames", "--trace", "trace.json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let out = folder.path().join("catseye-out/pictures");
+    for file in ["drive.mcap", "run.mcap", "report.html", "overlay.avi"] {
+        assert!(out.join(file).metadata().is_ok_and(|m| m.len() > 100), "{file} is missing");
+    }
+    assert!(text(&output).trim_end().lines().rev().take(6).any(|line| line.ends_with("report.html")), "{}", text(&output));
+    let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("trace.json")).unwrap()).unwrap();
+    assert!(trace.as_array().or(trace["traceEvents"].as_array()).is_some_and(|events| events.len() > 12));
+    let verified = catseye(folder.path(), &["replay", "catseye-out/pictures/drive.mcap", "--verify", "catseye-out/pictures/run.mcap", "--output-dir", "again", "--json"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
+    let json: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(json["ticks"], 12);
+    assert_eq!(json["comparison"]["first"], serde_json::Value::Null);
+    assert!(json["comparison"]["digests"].as_u64().unwrap() >= 12);
+    let differs = catseye(folder.path(), &["diff", "again/run.mcap", "catseye-out/pictures/drive.mcap"]);
+    assert_eq!(differs.status.code(), Some(3), "a log without digests is not equal to anything");
+    let info = catseye(folder.path(), &["info", "again/run.mcap", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    assert_eq!(json["run"]["ticks"], 12);
+    assert_eq!(json["complete"], true);
+}
+
+#[test]
+fn what_is_not_there_or_no_recording_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_fails(&catseye(folder.path(), &["replay", "nothing.mp4"]), &["nothing.mp4", "no such file"]);
+    std::fs::write(folder.path().join("notes.txt"), "hello").unwrap();
+    assert_fails(&catseye(folder.path(), &["replay", "notes.txt"]), &["notes.txt"]);
+    std::fs::write(folder.path().join("broken.mp4"), b"not a video at all").unwrap();
+    assert_fails(&catseye(folder.path(), &["replay", "broken.mp4"]), &["broken.mp4"]);
+    assert!(!folder.path().join("catseye-out/broken/drive.mcap").exists());
+    assert_fails(&catseye(folder.path(), &["info", "notes.txt"]), &["expected an MCAP file"]);
+}
+
+#[test]
+fn a_cut_log_replays_to_its_end_and_a_damaged_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.mcap");
+    let stamps: Vec<i64> = (0..200).map(|i| 1000 + 100 * i).collect();
+    log_with_stamps(&path, &stamps);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(folder.path().join("cut.mcap"), &bytes[..bytes.len() * 2 / 3]).unwrap();
+    let cut = catseye(folder.path(), &["replay", "cut.mcap", "--json"]);
+    assert!(cut.status.success(), "{}", text(&cut));
+    let json: serde_json::Value = serde_json::from_slice(&cut.stdout).unwrap();
+    assert!(json["missing"].as_str().unwrap().contains("cut off"));
+    assert!(json["ticks"].as_u64().is_some_and(|ticks| ticks > 20 && ticks < 200), "{json}");
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 4;
+    std::fs::write(folder.path().join("flipped.mcap"), &flipped).unwrap();
+    assert_fails(&catseye(folder.path(), &["replay", "flipped.mcap"]), &["flipped.mcap", "damaged"]);
+    assert!(!folder.path().join("catseye-out/flipped/run.mcap").exists(), "half a run was kept");
+}
+
+#[test]
+fn strange_stamps_are_counted_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    log_with_stamps(&folder.path().join("log.mcap"), &[1000, 1100, 1100, 900, 0, 999_999, 1600, 1700]);
+    let output = catseye(folder.path(), &["replay", "log.mcap", "--json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for reason in ["duplicate stamp", "backward stamp", "zero stamp", "stamp in the far future"] {
+        assert_eq!(json["drops"][reason], 1, "{reason}: {json}");
+    }
+    assert_eq!(json["ticks"], 4);
+    let account = &json["accounts"][0];
+    assert_eq!((&account["produced"], &account["consumed"], &account["dropped"]), (&8.into(), &4.into(), &4.into()));
+}
+
+#[test]
+fn a_wrong_rig_is_refused_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::default_camera(64, 48).to_toml();
+    let wrong = rig.replace("trigger = \"front\"", "trigger = \"rear\"").replace("width_px = 64", "width_px = \"wide\"");
+    assert_ne!(rig, wrong);
+    std::fs::write(folder.path().join("wrong.toml"), wrong).unwrap();
+    let output = catseye(folder.path(), &["rig", "check", "wrong.toml"]);
+    assert_fails(&output, &["wrong.toml:", "trigger", "\"rear\"", "width_px", "expected", "found"]);
+    let new = catseye(folder.path(), &["rig", "new", "new.toml", "--from", "hyperion"]);
+    assert!(new.status.success() && catseye(folder.path(), &["rig", "check", "new.toml"]).status.success());
+    assert_fails(&catseye(folder.path(), &["rig", "new", "new.toml"]), &["is there already"]);
+}
+
+/// An ONNX file whose one operator nobody has: input `x` [1,3,32,32] -> Nope -> output `y`.
+fn onnx_with_unknown_operator() -> Vec<u8> {
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut out = vec![number << 3 | 2];
+        let mut len = bytes.len();
+        while len > 127 {
+            out.push((len & 127) as u8 | 128);
+            len >>= 7;
+        }
+        out.push(len as u8);
+        out.extend_from_slice(bytes);
+        out
+    }
+    fn value(name: &str, dims: &[u8]) -> Vec<u8> {
+        let dims: Vec<u8> = dims.iter().flat_map(|dim| field(1, &[8, *dim])).collect();
+        let tensor = [vec![8, 1], field(2, &dims)].concat();
+        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+    }
+    let node = [field(1, b"x"), field(2, b"y"), field(3, b"node"), field(4, b"Nope")].concat();
+    let graph =
+        [field(1, &node), field(2, b"graph"), field(11, &value("x", &[1, 3, 32, 32])), field(12, &value("y", &[1, 4, 8]))].concat();
+    [vec![8, 8], field(7, &graph), field(8, &[field(1, b""), vec![16, 13]].concat())].concat()
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 2);
+    std::fs::write(folder.path().join("nope.onnx"), onnx_with_unknown_operator()).unwrap();
+    for backend in ["rten", "auto"] {
+        let output = catseye(folder.path(), &["replay", "pictures", "--model", "nope.onnx", "--backend", backend]);
+        assert_fails(&output, &["nope.onnx", "Nope"]);
+    }
+    std::fs::write(folder.path().join("garbage.onnx"), b"garbage").unwrap();
+    assert_fails(&catseye(folder.path(), &["replay", "pictures", "--model", "garbage.onnx", "--backend", "rten"]), &["garbage.onnx"]);
+    let missing = catseye(folder.path(), &["replay", "pictures", "--model", "missing.onnx"]);
+    assert_fails(&missing, &["missing.onnx"]);
+    let unknown = catseye(folder.path(), &["replay", "pictures", "--model", "garbage.onnx@rear"]);
+    assert_fails(&unknown, &["\"rear\"", "front"]);
+    let Some(model) = common::shared("models/yolox_nano.onnx") else { return };
+    let model = model.to_string_lossy();
+    let wrong_size = catseye(folder.path(), &["replay", "pictures", "--model", &model, "--input-size", "640x640", "--backend", "rten"]);
+    assert_fails(&wrong_size, &["yolox_nano.onnx", "640", "416"]);
+    let wrong_head = catseye(folder.path(), &["replay", "pictures", "--model", &model, "--head", "yolo99"]);
+    assert_fails(&wrong_head, &["yolo99", "yolox"]);
+}
+
+#[test]
+fn a_verify_with_another_engine_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 2);
+    let (Some(nano), Some(fastest)) = (common::shared("models/yolox_nano.onnx"), common::shared("models/FastestDet.onnx")) else { return };
+    let nano = nano.to_string_lossy();
+    let first = catseye(folder.path(), &["replay", "pictures", "--model", &nano, "--backend", "rten", "--no-report"]);
+    assert!(first.status.success(), "{}", text(&first));
+    let other = ["replay", "catseye-out/pictures/drive.mcap", "--verify", "catseye-out/pictures/run.mcap", "--output-dir", "x", "--model"];
+    assert_fails(&catseye(folder.path(), &[&other[..], &[&fastest.to_string_lossy()]].concat()), &["cannot have the recorded bits", "sha256"]);
+    let threads = catseye(folder.path(), &[&other[..], &[&nano, "--threads", "2"]].concat());
+    assert_fails(&threads, &["backend_threads", "expected 1, found 2"]);
+    let same = catseye(folder.path(), &other[..6]);
+    assert!(same.status.success(), "the recorded model is found by itself: {}", text(&same));
+}
+
+#[test]
+fn a_full_disk_ends_with_an_error_and_leaves_nothing_half_written() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 200);
+    // files may have 64 KiB and not a byte more, which is what a full disk looks like from inside
+    let script = format!("trap '' XFSZ; ulimit -f 64; exec {} import pictures pictures -o drive.mcap", env!("CARGO_BIN_EXE_catseye"));
+    let output = Command::new("bash").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+    assert_fails(&output, &["drive.mcap"]);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["pictures"], "{left:?}");
+}
+
+#[test]
+fn an_interrupted_run_leaves_a_valid_log() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 300);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_catseye"))
+        .args(["replay", "pictures", "--speed", "1", "--no-report", "--json"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status:?}");
+    let run = folder.path().join("catseye-out/pictures/run.mcap");
+    let mut reader = LogReader::open(&run).unwrap();
+    let mut messages = 0;
+    while let Some(_event) = reader.next().unwrap() {
+        messages += 1;
+    }
+    assert_eq!(reader.ending(), Some(&Ending::Complete));
+    assert!(messages > 10);
+}

@@ -18,7 +18,7 @@ struct Sightings(mpsc::Sender<(u64, Detection)>);
 impl Sink for Sightings {
     fn take(&mut self, output: &Output) -> Result<(), TapError> {
         let objects = output.body.iter().flat_map(|body| &body.detections).flat_map(|camera| &camera.objects);
-        objects.for_each(|object| drop(self.0.send((output.decision.tick, *object))));
+        objects.for_each(|object| _ = self.0.send((output.decision.tick, *object)));
         Ok(())
     }
     fn finish(&mut self, _: &[DropDecision], _: &[Account]) -> Result<(), TapError> {

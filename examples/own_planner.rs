@@ -31,7 +31,7 @@ struct Plans(mpsc::Sender<Plan>);
 
 impl Sink for Plans {
     fn take(&mut self, output: &Output) -> Result<(), TapError> {
-        output.body.iter().for_each(|body| drop(self.0.send(body.plan.clone())));
+        output.body.iter().for_each(|body| _ = self.0.send(body.plan.clone()));
         Ok(())
     }
     fn finish(&mut self, _: &[DropDecision], _: &[Account]) -> Result<(), TapError> {

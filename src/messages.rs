@@ -148,7 +148,8 @@ record! {
         pub age_ns: i64,
         /// Measurements so far.
         pub hits: u32,
-        /// Time until the gap closes at the present closing speed; infinite when it does not.
+        /// Time until the gap closes at the present closing speed; infinite when it does not, or when the object is not in
+        /// the vehicle's width.
         pub time_to_collision_s: f32,
         /// The camera that saw it last.
         pub sensor: u16,

@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::log::writer::WriteError;
 use crate::messages::{Account, CameraDetections, CameraTracks, DropDecision, Plan, TickDecision, WorldModel};
 use crate::runtime::graph::{DigestNote, FaultNote, Slot, SnapshotNote, TimingNote};
-use crate::stages::Tick;
+use crate::stages::{NetworkSlot, Tick};
 use crate::stages::decode::Masks;
 
 /// Ticks that may wait for the sinks.
@@ -93,10 +93,6 @@ pub struct Picture {
 
 /// Somebody who takes outputs.
 pub trait Sink: Send {
-    /// Whether pictures of this tick are wanted.
-    fn wants_pictures(&self, _tick: u64) -> bool {
-        false
-    }
     /// Takes one tick.
     fn take(&mut self, output: &Output) -> Result<(), TapError>;
     /// Is told that nothing more comes: drops after the last tick, and the accounts.
@@ -243,8 +239,11 @@ fn pictures(tick: &Tick) -> Vec<Picture> {
     let present = tick.cameras.iter().enumerate().filter(|(_, camera)| camera.present);
     present
         .map(|(camera, slot)| {
-            let masks = tick.networks.iter().flat_map(|network| &network.masks).find(|masks| masks.width > 0);
-            Picture { camera, frame: slot.frame.clone(), masks: masks.cloned() }
+            let of_camera = |network: &NetworkSlot| {
+                let row = network.cameras.iter().position(|served| *served == camera)?;
+                network.masks.get(row).filter(|masks| masks.width > 0).cloned()
+            };
+            Picture { camera, frame: slot.frame.clone(), masks: tick.networks.iter().find_map(of_camera) }
         })
         .collect()
 }

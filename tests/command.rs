@@ -36,7 +36,13 @@ fn png(seed: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 64, 48);
     encoder.set_color(png::ColorType::Rgb);
-    let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|i| (i as u8).wrapping_mul(7).wrapping_add(seed)).collect();
+    // noise, so that logs of a few pictures are larger than a chunk although they are compressed
+    let mut state = u64::from(seed) + 1;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|_| noise()).collect();
     encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
     bytes
 }

@@ -41,6 +41,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     std::fs::write(&rig_path, report.rig.to_toml()).map_err(|e| problem(format!("{}: {e}", rig_path.display()), ""))?;
     if context.speaks() {
         print_report(&report);
+        report.assumptions.iter().for_each(|assumption| println!("  assumed: {assumption}"));
         println!("{}", rig_path.display());
         println!("{}", arguments.out.display());
     }
@@ -68,16 +69,13 @@ fn explain(error: ImportError) -> miette::Report {
     problem(error, "catseye import --help lists the kinds; `catseye info` shows what a log holds")
 }
 
-/// Totals, what was skipped, what was assumed.
+/// Totals, and what was skipped.
 pub fn print_report(report: &ImportReport) {
     for (topic, count) in &report.messages {
         println!("{count:>9}  {topic}");
     }
     for skipped in &report.skipped {
         println!("  skipped {} x {}: {}", skipped.count, skipped.what, skipped.why);
-    }
-    for assumption in &report.assumptions {
-        println!("  assumed: {assumption}");
     }
     if report.stopped {
         println!("  stopped early: the log holds what came before");
@@ -89,7 +87,7 @@ fn to_json(kind: ImportKind, report: &ImportReport, out: &Path) -> serde_json::V
         report.skipped.iter().map(|s| serde_json::json!({ "what": s.what, "why": s.why, "count": s.count })).collect();
     serde_json::json!({
         "kind": kind.name(),
-        "log": out,
+        "log": out.display().to_string(),
         "messages": report.messages.iter().map(|(topic, n)| (topic.clone(), *n)).collect::<std::collections::BTreeMap<_, _>>(),
         "skipped": skipped,
         "assumptions": report.assumptions,

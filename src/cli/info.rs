@@ -109,7 +109,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     }
     let topics: BTreeMap<_, _> = topics.iter().map(|(name, topic)| (name, topic_json(topic))).collect();
     context.print_json(&json!({
-        "log": path,
+        "log": path.display().to_string(),
         "complete": missing.is_none(),
         "missing": missing,
         "topics": topics,

@@ -455,7 +455,7 @@ fn say(
         "assumptions": input.assumptions,
         "results": collected,
         "comparison": comparison,
-        "files": paths,
+        "files": paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
     }));
 }
 

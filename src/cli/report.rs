@@ -68,6 +68,6 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     if context.speaks() {
         println!("{}", out.display());
     }
-    context.print_json(&json!({ "report": out }));
+    context.print_json(&json!({ "report": out.display().to_string() }));
     Ok(Outcome::Good)
 }

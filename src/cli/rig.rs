@@ -54,14 +54,14 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
             if context.speaks() {
                 println!("{}", file.display());
             }
-            context.print_json(&json!({ "rig": file }));
+            context.print_json(&json!({ "rig": file.display().to_string() }));
         }
         Command::Check { file } => {
             let rig = match Rig::load(file) {
                 Ok(rig) => rig,
                 Err(error) => {
                     let problems: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
-                    context.print_json(&json!({ "rig": file, "ok": false, "problems": problems }));
+                    context.print_json(&json!({ "rig": file.display().to_string(), "ok": false, "problems": problems }));
                     let help = "each line names the file, the line, the key, what was expected and what was found";
                     return Err(problem(error, help));
                 }
@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
                 }
                 println!("{}: good ({} sensors, {} models)", file.display(), sensors.len(), rig.models.len());
             }
-            context.print_json(&json!({ "rig": file, "ok": true, "sensors": sensors, "models": rig.models.len() }));
+            context.print_json(&json!({ "rig": file.display().to_string(), "ok": true, "sensors": sensors, "models": rig.models.len() }));
         }
     }
     Ok(Outcome::Good)

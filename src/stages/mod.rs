@@ -87,6 +87,8 @@ impl LidarSlot {
 /// The tensors of one network: one row per camera that it serves.
 #[derive(Default)]
 pub struct NetworkSlot {
+    /// Indices of the cameras, one per row.
+    pub cameras: Vec<usize>,
     /// Prepared pictures; the row of an absent camera is zero.
     pub input: Tensor,
     /// What the network said.

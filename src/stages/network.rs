@@ -46,6 +46,7 @@ impl Network {
         // sizes were checked when the model was loaded; a refusal would leave the tensor empty and the stage says so
         let _ = input.reshape(&[rows, 3, self.layout.height, self.layout.width]);
         NetworkSlot {
+            cameras: self.cameras.clone(),
             input,
             outputs: vec![Tensor::default(); self.outputs.len()],
             letterboxes: vec![Default::default(); rows],

@@ -357,7 +357,7 @@ impl Collector {
 
     fn draw(&mut self, output: &Output, body: &Body) -> Result<(), TapError> {
         let tick = output.decision.tick;
-        if body.pictures.is_empty() || !self.wants_pictures(tick) {
+        if body.pictures.is_empty() || !(self.settings.draws_all() || self.reservoir.wants(tick)) {
             return Ok(());
         }
         let drawn = self.painter.draw(body, self.start_ns.unwrap_or(0)).and_then(|canvas| canvas.to_jpeg(JPEG_QUALITY));
@@ -513,10 +513,6 @@ impl Collector {
 }
 
 impl Sink for Collector {
-    fn wants_pictures(&self, tick: u64) -> bool {
-        self.settings.draws_all() || self.reservoir.wants(tick)
-    }
-
     fn take(&mut self, output: &Output) -> Result<(), TapError> {
         self.note(output);
         let Some(body) = &output.body else { return Ok(()) };

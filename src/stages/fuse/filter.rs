@@ -98,17 +98,19 @@ pub struct ObjectFilter {
     assignment: Assignment,
     /// Distance of the front bumper from the vehicle's origin.
     front_m: f64,
+    half_width_m: f64,
     free_tracks: Vec<usize>,
     free_objects: Vec<usize>,
     track_of: Vec<Option<usize>>,
 }
 
 impl ObjectFilter {
-    /// For a vehicle whose front bumper is this far ahead of its origin.
-    pub fn new(front_m: f64) -> Self {
+    /// For a vehicle whose front bumper is this far ahead of its origin, and this wide to either side.
+    pub fn new(front_m: f64, half_width_m: f64) -> Self {
         ObjectFilter {
             assignment: Assignment::new(MAX_TRACKS),
             front_m,
+            half_width_m,
             free_tracks: Vec::with_capacity(MAX_TRACKS),
             free_objects: Vec::with_capacity(MAX_TRACKS),
             track_of: Vec::with_capacity(MAX_TRACKS),
@@ -213,6 +215,9 @@ impl ObjectFilter {
             let age_ns = reference_ns.saturating_sub(track.seen_ns);
             let gap_m = position_m[0] - self.front_m;
             let closing_mps = if known { state.speed.value } else { 0.0 } - velocity_mps[0];
+            // what passes beside the vehicle closes its gap without a collision
+            let reach_m = self.half_width_m + 0.5 * f64::from(track.extent_m[1]);
+            let is_in_the_way = position_m[1].abs() < reach_m;
             let object = Object {
                 id: track.id,
                 class: track.class,
@@ -229,7 +234,7 @@ impl ObjectFilter {
                 score: track.score,
                 age_ns,
                 hits: track.hits,
-                time_to_collision_s: time_to_collision(gap_m, closing_mps),
+                time_to_collision_s: if is_in_the_way { time_to_collision(gap_m, closing_mps) } else { f32::INFINITY },
                 sensor: track.sensor,
                 camera_track: track.camera_track,
             };
@@ -449,7 +454,7 @@ mod tests {
     }
 
     fn run(measurements: &[Measurement]) -> (FilterState, usize) {
-        let mut fusion = Fusion::new(ObjectFilter::new(3.7), 3, 4);
+        let mut fusion = Fusion::new(ObjectFilter::new(3.7, 0.9), 3, 4);
         let mut left_out = 0;
         let mut now = 0;
         for measurement in measurements {
@@ -465,7 +470,7 @@ mod tests {
     fn a_lead_car_is_followed_over_ground() {
         let (state, _) = run(&drive());
         let mut world = WorldModel::default();
-        ObjectFilter::new(3.7).report(&state, state.time_ns, &mut world);
+        ObjectFilter::new(3.7, 0.9).report(&state, state.time_ns, &mut world);
         assert_eq!(world.objects.len(), 2);
         let lead = world.objects.iter().find(|object| object.camera_track == 4).unwrap();
         assert_eq!(lead.state, TrackState::Confirmed);
@@ -507,7 +512,7 @@ mod tests {
     #[test]
     fn a_better_source_silences_a_worse_one() {
         let mut state = FilterState::default();
-        let mut filter = ObjectFilter::new(3.7);
+        let mut filter = ObjectFilter::new(3.7, 0.9);
         filter.apply(&mut state, &speed(100, 10.0));
         filter.apply(&mut state, &Measurement { priority: 1, ..speed(200, 3.0) });
         assert_eq!(state.speed.value, 10.0);
@@ -518,7 +523,7 @@ mod tests {
     #[test]
     fn strange_measurements_do_no_harm() {
         let mut state = FilterState::default();
-        let mut filter = ObjectFilter::new(3.7);
+        let mut filter = ObjectFilter::new(3.7, 0.9);
         for value in [f64::NAN, f64::INFINITY, 1e300] {
             let mut strange = object(value, value, 1);
             strange.covariance_m2 = [value, value, value];

@@ -182,8 +182,9 @@ impl Fuse {
         let lidars = rig.lidars.iter().map(|lidar| lidar.mounting.vehicle_from_sensor()).collect();
         let priors: Vec<Option<ClassPrior>> = class_names.iter().map(|name| ClassPrior::of(name)).collect();
         let front_m = rig.vehicle.length_m - rig.vehicle.rear_overhang_m;
+        let filter = ObjectFilter::new(front_m, rig.vehicle.width_m / 2.0);
         Fuse {
-            fusion: Fusion::new(ObjectFilter::new(front_m), rig.sensors().count(), buffers(rig)),
+            fusion: Fusion::new(filter, rig.sensors().count(), buffers(rig)),
             measurer: Measurer::new(cameras, lidars, priors),
             ego: EgoReader::new(rig, dbc),
             cameras: rig.cameras.len(),

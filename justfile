@@ -1,0 +1,39 @@
+# `just` lists what there is.
+
+[private]
+default:
+    @just --list
+
+# all tests; those on real drives need ../shared/data and say so where it is absent
+test:
+    cargo test --release --workspace
+
+# formatting, clippy, licences and sources of dependencies
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo deny check licenses bans sources
+
+# what a hop through a queue costs, against other queues; arguments as in `just bench --rounds 15`
+bench *ARGUMENTS:
+    cargo bench --bench queue_hop -- {{ARGUMENTS}}
+
+# a chain of trivial stages against the Copper runtime
+bench-chain *ARGUMENTS:
+    cd benches/peers/chain && cargo run --release -- {{ARGUMENTS}}
+
+# the documentation of the library and its two crates
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# every reader of outside bytes, so many seconds each (nightly toolchain)
+fuzz SECONDS="60":
+    fuzz/run.sh {{SECONDS}}
+
+# every interleaving of the lock-free types
+loom:
+    cd tests/model && RUSTFLAGS="--cfg loom" cargo test --release
+
+# the lock-free types under Miri (nightly toolchain with miri)
+miri:
+    cd tests/model && cargo +nightly miri test

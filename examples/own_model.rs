@@ -13,6 +13,7 @@ use catseye::source::Preamble;
 use catseye::tap::{Output, Sink, Tap, TapError};
 use catseye_calibration::rig::Model;
 
+type Seen = (u64, String, Detection);
 struct Sightings(mpsc::Sender<(u64, Detection)>);
 
 impl Sink for Sightings {
@@ -27,10 +28,10 @@ impl Sink for Sightings {
 }
 
 /// Replays a log with a model on all cameras; gives ticks, names of classes, and detections.
-pub fn run(log: &Path, file: &Path) -> Result<Vec<(u64, String, Detection)>, Box<dyn Error>> {
+pub fn run(log: &Path, file: &Path) -> Result<Vec<Seen>, Box<dyn Error>> {
     let Preamble { rig, files, .. } = Preamble::read(log)?;
     let mut rig = rig.ok_or("expected a log with a rig: `catseye import` makes one")?;
-    let model = Model {
+    rig.models = vec![Model {
         name: "own".to_owned(),
         path: Some(file.to_owned()),
         cameras: rig.cameras.iter().map(|camera| camera.name.clone()).collect(),
@@ -41,8 +42,7 @@ pub fn run(log: &Path, file: &Path) -> Result<Vec<(u64, String, Detection)>, Box
         score_threshold: 0.3,
         nms_iou: 0.45,
         undistort: false,
-    };
-    rig.models = vec![model];
+    }];
     let pipeline = Pipeline::build(&rig, &files, Settings::default())?;
     let names = pipeline.class_names.clone();
     let (out, seen) = mpsc::channel();

@@ -314,10 +314,8 @@ impl Sink for Verifier {
     }
 }
 
-/// Stages whose state cannot be known at the start of a range without a snapshot.
+/// Stages that cannot be compared at the start of a range without a snapshot: the first with a state, and all behind it.
 pub fn stateful_stages(names: &Names) -> BTreeMap<String, String> {
-    let why = "no snapshot before the range: its state is not known";
-    let stateful = ["track", "fuse", "handoff", "plan"];
-    let stages = names.stages.iter().filter(|(name, _)| stateful.contains(&name.as_str()));
-    stages.map(|(name, _)| (name.clone(), why.to_owned())).collect()
+    let why = "no snapshot before the range: the state that it depends on is not known";
+    names.stages.iter().skip(names.stateless).map(|(name, _)| (name.clone(), why.to_owned())).collect()
 }

@@ -85,7 +85,9 @@ impl std::fmt::Display for Mismatch {
 pub fn mismatches(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Mismatch> {
     let decides = |key: &str| {
         let of_model = key.starts_with("model.")
-            && [".sha256", ".head", ".backend", ".backend_version", ".backend_threads"].iter().any(|end| key.ends_with(end));
+            && [".sha256", ".head", ".backend", ".backend_version", ".backend_threads"]
+                .iter()
+                .any(|end| key.ends_with(end));
         of_model || key.starts_with("decoder.") || key == "rig.sha256" || key.starts_with("file.") || key == "digests"
     };
     let mut keys: Vec<&String> = recorded.keys().chain(now.keys()).filter(|key| decides(key)).collect();

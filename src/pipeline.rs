@@ -88,7 +88,9 @@ pub enum PipelineError {
     #[error(transparent)]
     Graph(#[from] GraphError),
     /// The network's size is not in the model and not in the rig.
-    #[error("{file}: its input has no fixed size: expected `--input WIDTHxHEIGHT` or input_width_px and input_height_px in the rig")]
+    #[error(
+        "{file}: its input has no fixed size: expected `--input WIDTHxHEIGHT` or input_width_px and input_height_px in the rig"
+    )]
     NoInputSize {
         /// The model.
         file: PathBuf,
@@ -204,7 +206,8 @@ impl Pipeline {
         if rig.cameras.is_empty() {
             assumptions.push("no cameras in the rig: nothing is detected".to_owned());
         } else if networks.is_empty() {
-            assumptions.push("no model: pictures are unpacked, nothing is detected (give --model FILE.onnx)".to_owned());
+            assumptions
+                .push("no model: pictures are unpacked, nothing is detected (give --model FILE.onnx)".to_owned());
         }
 
         let copies = |make: &mut dyn FnMut() -> Result<Box<dyn Stage<Tick>>, PipelineError>| {

@@ -369,7 +369,7 @@ pub trait Record: Field {
 /// The line that parts nested definitions in `ros2msg` text.
 pub const SCHEMA_RULE: &str = "================================================================================\n";
 
-/// Declares a struct whose schema, encoding and digests follow from its fields. See [`crate::record`].
+/// Declares a struct whose schema, encoding and digests follow from its fields. See [`crate::record`](mod@crate::record).
 #[macro_export]
 macro_rules! record {
     ($(
@@ -523,7 +523,9 @@ mod tests {
     #[test]
     fn schema_names_nested_messages_once() {
         let text = Outer::schema();
-        assert!(text.starts_with("string name\nuint16 small\nfloat32[3] corners\ncatseye_msgs/Inner[<=4] inner\nuint8[] blob\nbool yes\n"));
+        assert!(text.starts_with(
+            "string name\nuint16 small\nfloat32[3] corners\ncatseye_msgs/Inner[<=4] inner\nuint8[] blob\nbool yes\n"
+        ));
         assert_eq!(text.matches("MSG: catseye_msgs/Inner\n").count(), 1);
     }
 

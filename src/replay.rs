@@ -256,9 +256,10 @@ fn prepare(pipeline: &mut Pipeline, options: &Options) -> Result<Start, ReplayEr
         return Ok(Start { skip_through: Some(first - 1), restored_after: None, without_state: true });
     };
     for snapshot in &snapshots {
-        pipeline.graph.restore(&snapshot.stage, snapshot.version, &snapshot.state).map_err(|error| {
-            ReplayError::Restore { stage: snapshot.stage.clone(), tick: snapshot.tick, error }
-        })?;
+        pipeline
+            .graph
+            .restore(&snapshot.stage, snapshot.version, &snapshot.state)
+            .map_err(|error| ReplayError::Restore { stage: snapshot.stage.clone(), tick: snapshot.tick, error })?;
     }
     Ok(Start { skip_through: Some(tick), restored_after: Some(tick), without_state: false })
 }

@@ -16,8 +16,8 @@ use thiserror::Error;
 use crate::log::writer::WriteError;
 use crate::messages::{Account, CameraDetections, CameraTracks, DropDecision, Plan, TickDecision, WorldModel};
 use crate::runtime::graph::{DigestNote, FaultNote, Slot, SnapshotNote, TimingNote};
-use crate::stages::{NetworkSlot, Tick};
 use crate::stages::decode::Masks;
+use crate::stages::{NetworkSlot, Tick};
 
 /// Ticks that may wait for the sinks.
 const BUDGET: usize = 32;

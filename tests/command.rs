@@ -25,7 +25,8 @@ fn text(output: &Output) -> String {
 fn assert_fails(output: &Output, parts: &[&str]) {
     let found = text(output);
     assert_eq!(output.status.code(), Some(1), "{found}");
-    let flat: String = found.split_whitespace().filter(|word| !["│", "×", "├─▶", "╰─▶"].contains(word)).collect::<Vec<_>>().join(" ");
+    let flat: String =
+        found.split_whitespace().filter(|word| !["│", "×", "├─▶", "╰─▶"].contains(word)).collect::<Vec<_>>().join(" ");
     for part in parts {
         assert!(flat.contains(part), "expected {part:?} in: {found}");
     }
@@ -84,10 +85,26 @@ fn pictures_replay_verify_and_report() {
     for file in ["drive.mcap", "run.mcap", "report.html", "overlay.avi"] {
         assert!(out.join(file).metadata().is_ok_and(|m| m.len() > 100), "{file} is missing");
     }
-    assert!(text(&output).trim_end().lines().rev().take(6).any(|line| line.ends_with("report.html")), "{}", text(&output));
-    let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("trace.json")).unwrap()).unwrap();
+    assert!(
+        text(&output).trim_end().lines().rev().take(6).any(|line| line.ends_with("report.html")),
+        "{}",
+        text(&output)
+    );
+    let trace: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("trace.json")).unwrap()).unwrap();
     assert!(trace.as_array().or(trace["traceEvents"].as_array()).is_some_and(|events| events.len() > 12));
-    let verified = catseye(folder.path(), &["replay", "catseye-out/pictures/drive.mcap", "--verify", "catseye-out/pictures/run.mcap", "--output-dir", "again", "--json"]);
+    let verified = catseye(
+        folder.path(),
+        &[
+            "replay",
+            "catseye-out/pictures/drive.mcap",
+            "--verify",
+            "catseye-out/pictures/run.mcap",
+            "--output-dir",
+            "again",
+            "--json",
+        ],
+    );
     assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
     let json: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!(json["ticks"], 12);
@@ -152,7 +169,8 @@ fn strange_stamps_are_counted_by_name() {
 fn a_wrong_rig_is_refused_line_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::default_camera(64, 48).to_toml();
-    let wrong = rig.replace("trigger = \"front\"", "trigger = \"rear\"").replace("width_px = 64", "width_px = \"wide\"");
+    let wrong =
+        rig.replace("trigger = \"front\"", "trigger = \"rear\"").replace("width_px = 64", "width_px = \"wide\"");
     assert_ne!(rig, wrong);
     std::fs::write(folder.path().join("wrong.toml"), wrong).unwrap();
     let output = catseye(folder.path(), &["rig", "check", "wrong.toml"]);
@@ -181,8 +199,13 @@ fn onnx_with_unknown_operator() -> Vec<u8> {
         [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
     }
     let node = [field(1, b"x"), field(2, b"y"), field(3, b"node"), field(4, b"Nope")].concat();
-    let graph =
-        [field(1, &node), field(2, b"graph"), field(11, &value("x", &[1, 3, 32, 32])), field(12, &value("y", &[1, 4, 8]))].concat();
+    let graph = [
+        field(1, &node),
+        field(2, b"graph"),
+        field(11, &value("x", &[1, 3, 32, 32])),
+        field(12, &value("y", &[1, 4, 8])),
+    ]
+    .concat();
     [vec![8, 8], field(7, &graph), field(8, &[field(1, b""), vec![16, 13]].concat())].concat()
 }
 
@@ -196,14 +219,20 @@ fn a_model_that_does_not_fit_is_refused_by_name() {
         assert_fails(&output, &["nope.onnx", "Nope"]);
     }
     std::fs::write(folder.path().join("garbage.onnx"), b"garbage").unwrap();
-    assert_fails(&catseye(folder.path(), &["replay", "pictures", "--model", "garbage.onnx", "--backend", "rten"]), &["garbage.onnx"]);
+    assert_fails(
+        &catseye(folder.path(), &["replay", "pictures", "--model", "garbage.onnx", "--backend", "rten"]),
+        &["garbage.onnx"],
+    );
     let missing = catseye(folder.path(), &["replay", "pictures", "--model", "missing.onnx"]);
     assert_fails(&missing, &["missing.onnx"]);
     let unknown = catseye(folder.path(), &["replay", "pictures", "--model", "garbage.onnx@rear"]);
     assert_fails(&unknown, &["\"rear\"", "front"]);
     let Some(model) = common::shared("models/yolox_nano.onnx") else { return };
     let model = model.to_string_lossy();
-    let wrong_size = catseye(folder.path(), &["replay", "pictures", "--model", &model, "--input-size", "640x640", "--backend", "rten"]);
+    let wrong_size = catseye(
+        folder.path(),
+        &["replay", "pictures", "--model", &model, "--input-size", "640x640", "--backend", "rten"],
+    );
     assert_fails(&wrong_size, &["yolox_nano.onnx", "640", "416"]);
     let wrong_head = catseye(folder.path(), &["replay", "pictures", "--model", &model, "--head", "yolo99"]);
     assert_fails(&wrong_head, &["yolo99", "yolox"]);
@@ -213,12 +242,27 @@ fn a_model_that_does_not_fit_is_refused_by_name() {
 fn a_verify_with_another_engine_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path(), 2);
-    let (Some(nano), Some(fastest)) = (common::shared("models/yolox_nano.onnx"), common::shared("models/FastestDet.onnx")) else { return };
+    let (Some(nano), Some(fastest)) =
+        (common::shared("models/yolox_nano.onnx"), common::shared("models/FastestDet.onnx"))
+    else {
+        return;
+    };
     let nano = nano.to_string_lossy();
     let first = catseye(folder.path(), &["replay", "pictures", "--model", &nano, "--backend", "rten", "--no-report"]);
     assert!(first.status.success(), "{}", text(&first));
-    let other = ["replay", "catseye-out/pictures/drive.mcap", "--verify", "catseye-out/pictures/run.mcap", "--output-dir", "x", "--model"];
-    assert_fails(&catseye(folder.path(), &[&other[..], &[&fastest.to_string_lossy()]].concat()), &["cannot have the recorded bits", "sha256"]);
+    let other = [
+        "replay",
+        "catseye-out/pictures/drive.mcap",
+        "--verify",
+        "catseye-out/pictures/run.mcap",
+        "--output-dir",
+        "x",
+        "--model",
+    ];
+    assert_fails(
+        &catseye(folder.path(), &[&other[..], &[&fastest.to_string_lossy()]].concat()),
+        &["cannot have the recorded bits", "sha256"],
+    );
     let threads = catseye(folder.path(), &[&other[..], &[&nano, "--threads", "2"]].concat());
     assert_fails(&threads, &["backend_threads", "expected 1, found 2"]);
     let same = catseye(folder.path(), &other[..6]);
@@ -230,7 +274,10 @@ fn a_full_disk_ends_with_an_error_and_leaves_nothing_half_written() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path(), 200);
     // files may have 64 KiB and not a byte more, which is what a full disk looks like from inside
-    let script = format!("trap '' XFSZ; ulimit -f 64; exec {} import pictures pictures -o drive.mcap", env!("CARGO_BIN_EXE_catseye"));
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 64; exec {} import pictures pictures -o drive.mcap",
+        env!("CARGO_BIN_EXE_catseye")
+    );
     let output = Command::new("bash").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
     assert_fails(&output, &["drive.mcap"]);
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

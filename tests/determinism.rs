@@ -37,8 +37,10 @@ impl Hog {
         let stop = Arc::new(AtomicBool::new(false));
         for _ in 0..2 {
             let stop = Arc::clone(&stop);
-            std::thread::spawn(move || while !stop.load(Ordering::Relaxed) {
-                std::hint::spin_loop();
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
             });
         }
         Hog(stop)
@@ -54,7 +56,11 @@ impl Drop for Hog {
 fn assert_same_at_any_speed(drive: &Drive) {
     let (one, summary) = run(drive, Run::new(1));
     assert!(summary.ticks > 0 && !one[0].digests.is_empty());
-    assert!(one.iter().all(|seen| seen.faults.is_empty()), "{:?}", one.iter().find(|seen| !seen.faults.is_empty()).map(|s| &s.faults));
+    assert!(
+        one.iter().all(|seen| seen.faults.is_empty()),
+        "{:?}",
+        one.iter().find(|seen| !seen.faults.is_empty()).map(|s| &s.faults)
+    );
     for workers in [2, 4] {
         assert_eq!(digests(&run(drive, Run::new(workers)).0), digests(&one), "{workers} workers");
     }
@@ -122,7 +128,11 @@ fn a_planted_bit_is_named() {
     assert!(diff(&good, &good).unwrap().is_equal());
     let comparison = diff(&good, &bad).unwrap();
     let first = comparison.first.clone().unwrap();
-    assert_eq!((first.tick, first.stage.as_str(), first.field.as_str()), (5, "track", "front.tracks"), "{comparison:?}");
+    assert_eq!(
+        (first.tick, first.stage.as_str(), first.field.as_str()),
+        (5, "track", "front.tracks"),
+        "{comparison:?}"
+    );
     assert!(first.element.unwrap().contains("left"), "the element is named");
     assert_eq!(comparison.stages["track"], 1);
 }

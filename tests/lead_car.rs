@@ -80,9 +80,17 @@ fn its_distance_is_that_of_its_points_with_lidar_and_near_it_without() {
     for (seen, points) in with_lidar.iter().zip(&scans) {
         let (lead, box_px) = lead(seen);
         let expected = tenth_percentile_m(&drive.rig, points, &box_px);
-        println!("tick {}: {:.3} m by lidar, {expected:.3} m by points, ttc {:.2} s", seen.tick, lead.position_m[0], lead.time_to_collision_s);
+        println!(
+            "tick {}: {:.3} m by lidar, {expected:.3} m by points, ttc {:.2} s",
+            seen.tick, lead.position_m[0], lead.time_to_collision_s
+        );
         assert_eq!(lead.source, RangeSource::Lidar);
-        assert!((lead.position_m[0] - expected).abs() < 0.2, "tick {}: {} m, points say {expected} m", seen.tick, lead.position_m[0]);
+        assert!(
+            (lead.position_m[0] - expected).abs() < 0.2,
+            "tick {}: {} m, points say {expected} m",
+            seen.tick,
+            lead.position_m[0]
+        );
         by_points.push(expected);
     }
     let (first, last) = (by_points[0] - lidar_x_m, by_points[11] - lidar_x_m);

@@ -14,6 +14,9 @@ use catseye_calibration::rig::Rig;
 use catseye_sensors::picture::{Encoding, Limits, decode_picture};
 use common::shared;
 
+/// Class, score and box.
+type Seen = (String, f32, BoxPx);
+
 /// One network on one camera, outside of any graph.
 struct Detector {
     preprocess: Preprocess,
@@ -69,13 +72,13 @@ impl Detector {
         self.decode.run(&mut self.tick).unwrap();
     }
 
-    fn boxes(&self) -> Vec<(String, f32, BoxPx)> {
+    fn boxes(&self) -> Vec<Seen> {
         let seen = &self.tick.cameras[0].seen;
         seen.objects.iter().map(|o| (self.names[usize::from(o.class)].clone(), o.score, o.box_px)).collect()
     }
 }
 
-fn reference(file: &str) -> Option<Vec<(String, Vec<(String, f32, BoxPx)>)>> {
+fn reference(file: &str) -> Option<Vec<(String, Vec<Seen>)>> {
     let text = std::fs::read_to_string(shared(file)?).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let number = |value: &serde_json::Value| value.as_f64().unwrap() as f32;
@@ -98,15 +101,15 @@ fn assert_parity(model: &str, size: Option<(usize, usize)>, file: &str, choice: 
     for (picture, expected) in &reference {
         detector.run(&shared(picture).unwrap());
         let ours = detector.boxes();
-        let alike = |a: &(String, f32, BoxPx), b: &(String, f32, BoxPx)| a.0 == b.0 && a.2.iou(&b.2) >= 0.95;
+        let alike = |a: &Seen, b: &Seen| a.0 == b.0 && a.2.iou(&b.2) >= 0.95;
         for theirs in expected.iter().filter(|theirs| theirs.1 >= 0.4) {
             wanted += 1;
             found += usize::from(ours.iter().any(|our| alike(our, theirs) && (our.1 - theirs.1).abs() <= 0.02));
         }
         // Another JPEG decoder moves scores by a thousandth, and where two boxes of one object are that close, the other
         // one may survive suppression: the object is there, so half an overlap is enough for it not to be missing.
-        let same_object = |a: &(String, f32, BoxPx), b: &(String, f32, BoxPx)| a.0 == b.0 && a.2.iou(&b.2) >= 0.5;
-        let is_extra = |our: &(String, f32, BoxPx)| our.1 >= 0.45 && !expected.iter().any(|theirs| same_object(our, theirs));
+        let same_object = |a: &Seen, b: &Seen| a.0 == b.0 && a.2.iou(&b.2) >= 0.5;
+        let is_extra = |our: &Seen| our.1 >= 0.45 && !expected.iter().any(|theirs| same_object(our, theirs));
         let extra = ours.into_iter().filter(is_extra);
         surplus.extend(extra.map(|our| (picture.clone(), our)));
     }
@@ -141,7 +144,9 @@ fn iou(ours: &[u8], theirs: &[bool]) -> f64 {
 
 #[test]
 fn masks_are_those_of_the_reference() {
-    let (Some(model), Some(pictures)) = (shared("models/twinlitenet_360x640.onnx"), shared("camera/bdd")) else { return };
+    let (Some(model), Some(pictures)) = (shared("models/twinlitenet_360x640.onnx"), shared("camera/bdd")) else {
+        return;
+    };
     for choice in [BackendChoice::Rten, BackendChoice::Ort] {
         let Some(mut detector) = Detector::new(&model, choice, None) else { continue };
         for picture in std::fs::read_dir(&pictures).unwrap().map(|entry| entry.unwrap().path()) {

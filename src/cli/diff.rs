@@ -9,7 +9,9 @@ use super::{Context, Outcome, problem};
 
 /// Arguments of `diff`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  catseye diff monday/run.mcap tuesday/run.mcap\n  catseye diff a.mcap b.mcap --json")]
+#[command(
+    after_help = "Examples:\n  catseye diff monday/run.mcap tuesday/run.mcap\n  catseye diff a.mcap b.mcap --json"
+)]
 pub struct Arguments {
     /// The first run.
     first: PathBuf,

@@ -10,7 +10,9 @@ use super::{Context, Outcome, problem};
 
 /// Arguments of `eval`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  catseye eval mot --truth gt.txt --tracks out.txt\n  catseye eval mot --truth gt.txt --tracks out.txt --json")]
+#[command(
+    after_help = "Examples:\n  catseye eval mot --truth gt.txt --tracks out.txt\n  catseye eval mot --truth gt.txt --tracks out.txt --json"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -19,7 +21,9 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// CLEAR-MOT and IDF1 on files of the MOT challenge.
-    #[command(after_help = "Examples:\n  catseye eval mot --truth gt.txt --tracks out.txt\n  catseye eval mot --truth gt.txt --tracks out.txt --max-distance 0.5")]
+    #[command(
+        after_help = "Examples:\n  catseye eval mot --truth gt.txt --tracks out.txt\n  catseye eval mot --truth gt.txt --tracks out.txt --max-distance 0.5"
+    )]
     Mot {
         /// Ground truth; rows with a confidence below 1 are not counted.
         #[arg(long)]

@@ -10,7 +10,9 @@ use super::{Context, Outcome, STOP, problem};
 
 /// Arguments of `import`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  catseye import kitti ~/kitti/training -o drive.mcap\n  catseye import video drive.mp4 -o drive.mcap")]
+#[command(
+    after_help = "Examples:\n  catseye import kitti ~/kitti/training -o drive.mcap\n  catseye import video drive.mp4 -o drive.mcap"
+)]
 pub struct Arguments {
     /// kitti, sequence, nuscenes, comma2k19, video, pictures, ros, or auto.
     kind: String,

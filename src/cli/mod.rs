@@ -18,7 +18,11 @@ use clap::{Parser, Subcommand};
 
 /// Replays recorded drives through a perception pipeline, to the bit.
 #[derive(Parser)]
-#[command(name = "catseye", version, after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye info drive.mcap")]
+#[command(
+    name = "catseye",
+    version,
+    after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye info drive.mcap"
+)]
 struct Arguments {
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
@@ -86,9 +90,7 @@ pub static STOP: AtomicBool = AtomicBool::new(false);
 /// Runs the command.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let _ = miette::set_hook(Box::new(|_| {
-        Box::new(miette::MietteHandlerOpts::new().unicode(true).width(120).build())
-    }));
+    let _ = miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().unicode(true).width(120).build())));
     // a second signal finds the flag set and ends the process at once
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {

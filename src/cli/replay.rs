@@ -28,7 +28,9 @@ use super::{Context, Outcome, STOP, problem};
 
 /// Arguments of `replay`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye replay drive.mcap --verify catseye-out/drive/run.mcap")]
+#[command(
+    after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye replay drive.mcap --verify catseye-out/drive/run.mcap"
+)]
 pub struct Arguments {
     /// A log, a video, a folder of pictures, a KITTI folder: whatever `import` knows.
     input: PathBuf,
@@ -84,7 +86,7 @@ pub struct Arguments {
     /// Verify although engine, models or rig are others.
     #[arg(long, requires = "verify")]
     force: bool,
-    /// Where the run is logged [default: OUTPUT_DIR/run.mcap].
+    /// Where the run is logged [default: OUTPUT_DIR/run.mcap, with --verify OUTPUT_DIR/verify.mcap].
     #[arg(long)]
     out: Option<PathBuf>,
     /// Do not log the run.
@@ -155,21 +157,27 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let settings = settings(arguments, &input)?;
     let digests = settings.digests;
     let pipeline = Pipeline::build(&input.rig, &input.files, settings).map_err(|error| {
-        problem(error, "`catseye rig check FILE` checks a rig; `--backend rten` needs no library; `--head` names a head")
+        problem(
+            error,
+            "`catseye rig check FILE` checks a rig; `--backend rten` needs no library; `--head` names a head",
+        )
     })?;
     input.assumptions.extend(pipeline.assumptions.iter().cloned());
     let header = run_header(&input.rig, &input.files, &pipeline, digests);
     check_header(arguments, &input, &header)?;
-    let names = Names {
-        stages: pipeline.graph.stages().map(|(name, level)| (name.to_owned(), level)).collect(),
-        sensors: input.rig.sensors().map(|sensor| sensor.name.to_owned()).collect(),
-        classes: pipeline.class_names.clone(),
-    };
+    let names = Names::of(&pipeline, &input.rig);
     if context.speaks() {
         for model in &pipeline.models {
             let (network, engine) = (&model.network, &model.backend);
             let size = format!("{}x{}", network.layout.width, network.layout.height);
-            println!("{}: {} {size}, {} {} ({})", network.name, network.head.name(), engine.name, engine.version, engine.reason);
+            println!(
+                "{}: {} {size}, {} {} ({})",
+                network.name,
+                network.head.name(),
+                engine.name,
+                engine.version,
+                engine.reason
+            );
         }
     }
 
@@ -180,7 +188,12 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     let explain = |error: catseye::tap::TapError| problem(error, "");
     if !arguments.no_out {
-        let path = arguments.out.clone().unwrap_or_else(|| folder.join("run.mcap"));
+        let path = arguments.out.clone().unwrap_or_else(|| default_out(&folder, &input));
+        if input.reference.as_ref().is_some_and(|reference| same_file(reference, &path)) || same_file(&input.log, &path)
+        {
+            let help = "name another file with --out, or give --no-out";
+            return Err(problem(format!("{}: this run would replace a log that it reads", path.display()), help));
+        }
         let mut rig = input.rig.clone();
         rig.directory = PathBuf::new();
         let run = RunHeader { entries: header.clone(), rig_toml: rig.to_toml(), files: input.files.clone() };
@@ -193,8 +206,8 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
         Some(reference) => {
             let left_out = left_out(arguments, reference, &names)?;
             let to_the_end = arguments.range.is_none();
-            let (verifier, result) = Verifier::open(reference, names.clone(), left_out, to_the_end)
-                .map_err(|error| problem(error, ""))?;
+            let (verifier, result) =
+                Verifier::open(reference, names.clone(), left_out, to_the_end).map_err(|error| problem(error, ""))?;
             sinks.push(Box::new(verifier));
             Some(result)
         }
@@ -255,6 +268,15 @@ fn output_folder(arguments: &Arguments) -> PathBuf {
     arguments.output_dir.clone().unwrap_or_else(|| Path::new("catseye-out").join(name))
 }
 
+/// Where the run is logged unless that is said: never over the run that it is compared with.
+fn default_out(folder: &Path, input: &Input) -> PathBuf {
+    folder.join(if input.reference.is_some() { "verify.mcap" } else { "run.mcap" })
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 fn named(wanted: &Option<Option<PathBuf>>, folder: &Path, default: &str) -> Option<PathBuf> {
     Some(wanted.as_ref()?.clone().unwrap_or_else(|| folder.join(default)))
 }
@@ -268,7 +290,9 @@ fn parse_pace(speed: &str) -> miette::Result<Pace> {
         return Ok(Pace::Max);
     }
     let times = speed.parse::<f64>().ok().filter(|times| times.is_finite() && *times > 0.0);
-    times.map(Pace::Times).ok_or_else(|| problem(format!("expected --speed max or a number above 0, found {speed:?}"), ""))
+    times
+        .map(Pace::Times)
+        .ok_or_else(|| problem(format!("expected --speed max or a number above 0, found {speed:?}"), ""))
 }
 
 /// Finds the log, its rig, and the decisions to obey.
@@ -285,7 +309,8 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
         log = folder.join("drive.mcap");
         let kind = ImportKind::recognise(&arguments.input)
             .map_err(|error| problem(error, "`catseye import --help` lists what can be brought in"))?;
-        let report = super::import::import_to(kind, &arguments.input, &log, arguments.rate, arguments.rig.clone(), context)?;
+        let report =
+            super::import::import_to(kind, &arguments.input, &log, arguments.rate, arguments.rig.clone(), context)?;
         if context.speaks() {
             super::import::print_report(&report);
         }
@@ -304,7 +329,10 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
         let of_reference = Preamble::read(reference).map_err(explain)?;
         if of_reference.run.is_empty() {
             let help = "record one first: `catseye replay LOG` writes it to catseye-out/NAME/run.mcap";
-            return Err(problem(format!("{}: expected the log of a run, found no run header", reference.display()), help));
+            return Err(problem(
+                format!("{}: expected the log of a run, found no run header", reference.display()),
+                help,
+            ));
         }
         recorded = of_reference.run;
         // the models of the recorded run, unless others are named
@@ -330,7 +358,10 @@ fn model(arguments: &Arguments, rig: &Rig, text: &str) -> miette::Result<Model> 
     };
     if let Some(unknown) = cameras.iter().find(|name| rig.camera(name).is_none()) {
         let known: Vec<_> = rig.cameras.iter().map(|camera| camera.name.as_str()).collect();
-        return Err(problem(format!("expected a camera of the rig, found {unknown:?}"), &format!("cameras: {}", known.join(", "))));
+        return Err(problem(
+            format!("expected a camera of the rig, found {unknown:?}"),
+            &format!("cameras: {}", known.join(", ")),
+        ));
     }
     let path = std::path::absolute(file).map_err(|error| problem(format!("{file}: {error}"), ""))?;
     let name = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());

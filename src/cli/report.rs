@@ -15,7 +15,9 @@ use super::{Context, Outcome, problem};
 
 /// Arguments of `report`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  catseye report catseye-out/drive/run.mcap\n  catseye report run.mcap -o monday.html")]
+#[command(
+    after_help = "Examples:\n  catseye report catseye-out/drive/run.mcap\n  catseye report run.mcap -o monday.html"
+)]
 pub struct Arguments {
     /// The log of a run.
     log: PathBuf,
@@ -39,8 +41,13 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let out = arguments.out.clone().unwrap_or_else(|| log.with_file_name("report.html"));
     let names = Names {
         stages: stages.clone(),
+        stateless: stages.len(),
         sensors: rig.sensors().map(|sensor| sensor.name.to_owned()).collect(),
-        classes: preamble.run.get("classes").map(|names| names.split('\n').map(str::to_owned).collect()).unwrap_or_default(),
+        classes: preamble
+            .run
+            .get("classes")
+            .map(|names| names.split('\n').map(str::to_owned).collect())
+            .unwrap_or_default(),
     };
     let settings = CollectorSettings {
         names,

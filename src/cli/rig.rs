@@ -19,7 +19,9 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Write a rig to start from.
-    #[command(after_help = "Examples:\n  catseye rig new my-car.toml --size 1920x1208\n  catseye rig new hyperion.toml --from hyperion")]
+    #[command(
+        after_help = "Examples:\n  catseye rig new my-car.toml --size 1920x1208\n  catseye rig new hyperion.toml --from hyperion"
+    )]
     New {
         /// The file to write.
         file: PathBuf,
@@ -43,7 +45,10 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     match &arguments.command {
         Command::New { file, from, size } => {
             if file.exists() {
-                return Err(problem(format!("{} is there already", file.display()), "name another file, or move it away"));
+                return Err(problem(
+                    format!("{} is there already", file.display()),
+                    "name another file, or move it away",
+                ));
             }
             let text = match from.as_str() {
                 "camera" => Rig::default_camera(size.0, size.1).to_toml(),
@@ -61,13 +66,16 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
                 Ok(rig) => rig,
                 Err(error) => {
                     let problems: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
-                    context.print_json(&json!({ "rig": file.display().to_string(), "ok": false, "problems": problems }));
+                    context
+                        .print_json(&json!({ "rig": file.display().to_string(), "ok": false, "problems": problems }));
                     let help = "each line names the file, the line, the key, what was expected and what was found";
                     return Err(problem(error, help));
                 }
             };
-            let sensors: Vec<_> =
-                rig.sensors().map(|s| json!({ "id": s.id, "kind": s.kind.name(), "name": s.name, "topic": s.topic })).collect();
+            let sensors: Vec<_> = rig
+                .sensors()
+                .map(|s| json!({ "id": s.id, "kind": s.kind.name(), "name": s.name, "topic": s.topic }))
+                .collect();
             if context.speaks() {
                 for sensor in rig.sensors() {
                     println!("{:>3} {:<11} {:<24} {}", sensor.id, sensor.kind.name(), sensor.name, sensor.topic);

@@ -1,7 +1,7 @@
 //! The log: an MCAP file of what the sensors gave, what was decided, and what came out of every stage.
 //!
 //! Sensor data are in Foxglove's schemas where there is one (protobuf), everything else in ours (`ros2msg`, see
-//! [`crate::record`]), so a log opens in Foxglove as it is. A message's log time is when it arrived, its publish time the
+//! [`crate::record`](mod@crate::record)), so a log opens in Foxglove as it is. A message's log time is when it arrived, its publish time the
 //! sensor's stamp mapped to the common time base; which clock the stamp came from is in the channel's metadata.
 //!
 //! [`writer`] writes through a file beside the target and renames it at the end; [`reader`] streams in bounded memory and

@@ -56,7 +56,7 @@ pub enum Content {
     /// A position.
     Gnss(GnssFix),
     /// A radar scan.
-    Radar(RadarScan),
+    Radar(Box<RadarScan>),
 }
 
 /// A position, and how the receiver moves.
@@ -190,7 +190,7 @@ fn read_content(message: &Message) -> Result<Option<(Content, Option<i64>)>, Str
             (Content::Imu(ImuSample::decode(message.data).map_err(|error| wrong(&error))?), None)
         }
         "catseye_msgs/msg/RadarScan" => {
-            (Content::Radar(RadarScan::decode(message.data).map_err(|error| wrong(&error))?), None)
+            (Content::Radar(Box::new(RadarScan::decode(message.data).map_err(|error| wrong(&error))?)), None)
         }
         name if message.channel.message_encoding == "cdr" => return read_ros2(name, message.data),
         _ => return Ok(None),
@@ -269,8 +269,9 @@ impl PackedCloud {
     fn of_foxglove(cloud: PointCloud) -> Result<Self, String> {
         let mut fields = Vec::new();
         for field in cloud.fields {
-            let kind = NumericType::try_from(field.r#type)
-                .map_err(|_| format!("point field {:?}: expected a numeric type, found {}", field.name, field.r#type))?;
+            let kind = NumericType::try_from(field.r#type).map_err(|_| {
+                format!("point field {:?}: expected a numeric type, found {}", field.name, field.r#type)
+            })?;
             fields.push((field.name, field.offset as usize, kind));
         }
         Ok(PackedCloud { stride: cloud.point_stride as usize, fields, data: cloud.data })

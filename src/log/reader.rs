@@ -98,7 +98,9 @@ impl Ending {
     pub fn missing(&self) -> Option<String> {
         match self {
             Ending::Complete => None,
-            Ending::NoIndex { len } => Some(format!("the file ends at byte {len} without its index; all messages are there")),
+            Ending::NoIndex { len } => {
+                Some(format!("the file ends at byte {len} without its index; all messages are there"))
+            }
             Ending::Cut { len } => Some(format!(
                 "the file is cut off at byte {len}: messages after the last whole record, and the index, are missing"
             )),
@@ -427,7 +429,12 @@ mod tests {
         for tick in 0..messages {
             let time = tick as i64 * 100;
             log.write_record(ticks, time, &TickDecision { tick, ..TickDecision::default() }).unwrap();
-            log.write_record(accounts, time, &Account { name: format!("sensor {tick}").repeat(40), ..Account::default() }).unwrap();
+            log.write_record(
+                accounts,
+                time,
+                &Account { name: format!("sensor {tick}").repeat(40), ..Account::default() },
+            )
+            .unwrap();
         }
         log.finish().unwrap();
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use catseye_calibration::rig::Rig;
 use foxglove::messages::{
     Color, CubePrimitive, ImageAnnotations, Point2, PointsAnnotation, Pose, Quaternion, SceneEntity, SceneUpdate,
     TextAnnotation, Vector3, points_annotation,
@@ -22,6 +23,7 @@ use crate::messages::{
     Account, CameraDetections, CameraTracks, DropDecision, FaultDecision, FieldDigest, Level, Plan, StageDigest,
     StageTiming, StateSnapshot, TickDecision, WorldModel,
 };
+use crate::pipeline::Pipeline;
 use crate::runtime::graph::{DigestNote, FaultNote, NO_GROUP, TimingNote};
 use crate::tap::{Body, Output, Sink, TapError};
 
@@ -30,6 +32,8 @@ use crate::tap::{Body, Output, Sink, TapError};
 pub struct Names {
     /// Stages, in order, with their levels.
     pub stages: Vec<(String, Level)>,
+    /// How many of them, from the first, keep no state.
+    pub stateless: usize,
     /// Sensors, in rig order.
     pub sensors: Vec<String>,
     /// Class names.
@@ -37,6 +41,16 @@ pub struct Names {
 }
 
 impl Names {
+    /// The names of a pipeline on a rig.
+    pub fn of(pipeline: &Pipeline, rig: &Rig) -> Self {
+        Names {
+            stages: pipeline.graph.stages().map(|(name, level)| (name.to_owned(), level)).collect(),
+            stateless: pipeline.graph.stateless(),
+            sensors: rig.sensors().map(|sensor| sensor.name.to_owned()).collect(),
+            classes: pipeline.class_names.clone(),
+        }
+    }
+
     /// A stage's name.
     pub fn stage(&self, stage: u8) -> &str {
         self.stages.get(usize::from(stage)).map_or("?", |stage| &stage.0)
@@ -111,7 +125,12 @@ pub struct RunHeader {
 
 impl RunWriter {
     /// Begins a log at `path`. With `sensors_from`, the messages of that log are copied along.
-    pub fn create(path: &Path, header: &RunHeader, names: Names, sensors_from: Option<&Path>) -> Result<Self, TapError> {
+    pub fn create(
+        path: &Path,
+        header: &RunHeader,
+        names: Names,
+        sensors_from: Option<&Path>,
+    ) -> Result<Self, TapError> {
         let mut log = LogWriter::create(path, Compression::Zstd)?;
         log.metadata(RUN_HEADER, header.entries.clone())?;
         log.attach(RIG_ATTACHMENT, "application/toml", header.rig_toml.as_bytes())?;
@@ -128,7 +147,9 @@ impl RunWriter {
         let annotations = names
             .sensors
             .iter()
-            .map(|sensor| log.channel(&Channel::of_foxglove::<ImageAnnotations>(&format!("/view/{sensor}/annotations"))))
+            .map(|sensor| {
+                log.channel(&Channel::of_foxglove::<ImageAnnotations>(&format!("/view/{sensor}/annotations")))
+            })
             .collect::<Result<_, WriteError>>()?;
         Ok(RunWriter {
             ticks: log.channel(&Channel::of_record::<TickDecision>(TOPIC_TICK))?,
@@ -175,7 +196,11 @@ impl RunWriter {
         for snapshot in &output.snapshots {
             let stage = self.names.stage(snapshot.stage).to_owned();
             let state = snapshot.state.clone();
-            log.write_record(self.snapshots, time_ns, &StateSnapshot { tick, stage, version: snapshot.version, state })?;
+            log.write_record(
+                self.snapshots,
+                time_ns,
+                &StateSnapshot { tick, stage, version: snapshot.version, state },
+            )?;
         }
         match &output.body {
             Some(body) => self.write_body(log, time_ns, body),

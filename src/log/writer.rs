@@ -88,7 +88,13 @@ impl LogWriter {
             .chunk_size(Some(CHUNK_BYTES))
             .create(BufWriter::with_capacity(1 << 18, file))
             .map_err(|error| WriteError::Mcap { path: path.to_owned(), error })?;
-        Ok(LogWriter { inner: Some(inner), path: path.to_owned(), part, sequences: BTreeMap::new(), scratch: Vec::new() })
+        Ok(LogWriter {
+            inner: Some(inner),
+            path: path.to_owned(),
+            part,
+            sequences: BTreeMap::new(),
+            scratch: Vec::new(),
+        })
     }
 
     /// Where the log will be.
@@ -138,12 +144,8 @@ impl LogWriter {
         data: &[u8],
     ) -> Result<(), WriteError> {
         // MCAP's times are unsigned; a stamp before 1970 is kept as its two's complement and comes back the same
-        let header = MessageHeader {
-            channel_id: channel.0,
-            sequence,
-            log_time: log_ns as u64,
-            publish_time: publish_ns as u64,
-        };
+        let header =
+            MessageHeader { channel_id: channel.0, sequence, log_time: log_ns as u64, publish_time: publish_ns as u64 };
         self.mcap(|inner| inner.write_to_known_channel(&header, data))
     }
 

@@ -477,6 +477,18 @@ impl<T: Send + 'static> Graph<T> {
         self.shared.nodes.iter().map(|node| (node.name, node.level))
     }
 
+    /// How many stages, from the first, keep no state: what comes behind needs the state of the tick before.
+    pub fn stateless(&self) -> usize {
+        let keeps_state = |node: &Node<T>| {
+            let Some(mut lane) = node.lanes.first().and_then(Claim::claim) else { return false };
+            match &mut lane.work {
+                Work::Stage(stage) => stage.state().is_some(),
+                Work::Device { .. } => false,
+            }
+        };
+        self.shared.nodes.iter().position(keeps_state).unwrap_or(self.shared.nodes.len())
+    }
+
     /// Gives a stage its state back.
     pub fn restore(&mut self, stage: &str, version: u32, state: &[u8]) -> Result<(), RestoreError> {
         let missing = || RestoreError::NoSuchStage(stage.to_owned());
@@ -698,13 +710,7 @@ impl<T> Shared<T> {
     }
 
     /// Runs `slot` at a stage whose turn it is, then goes on with it for as long as the next stage waits for just it.
-    fn carry<'a>(
-        &'a self,
-        mut node: usize,
-        mut claimed: Claimed<'a, Lane<T>>,
-        mut slot: Lease<Slot<T>>,
-        worker: u16,
-    ) {
+    fn carry<'a>(&'a self, mut node: usize, mut claimed: Claimed<'a, Lane<T>>, mut slot: Lease<Slot<T>>, worker: u16) {
         loop {
             let here = &mut *claimed;
             if !self.run_stage(node, here, &mut slot, worker) {
@@ -961,7 +967,12 @@ mod tests {
         if device {
             builder = builder.device(Box::new(FakeGpu::new()));
         }
-        builder.stage(Box::new(Mix(Sum::default()))).lanes(copies()).stage(Box::new(Mix(Sum { sum: 3 }))).build(slots).unwrap()
+        builder
+            .stage(Box::new(Mix(Sum::default())))
+            .lanes(copies())
+            .stage(Box::new(Mix(Sum { sum: 3 })))
+            .build(slots)
+            .unwrap()
     }
 
     type Outcome = Vec<(u64, Vec<DigestNote>, Vec<FaultNote>, Vec<SnapshotNote>)>;
@@ -987,7 +998,12 @@ mod tests {
                 Some(slot) => {
                     assert_eq!(slot.index, outcome.len() as u64);
                     let notes = &slot.notes;
-                    outcome.push((slot.payload, notes.digests.to_vec(), notes.faults.to_vec(), notes.snapshots().to_vec()));
+                    outcome.push((
+                        slot.payload,
+                        notes.digests.to_vec(),
+                        notes.faults.to_vec(),
+                        notes.snapshots().to_vec(),
+                    ));
                 }
                 None => running.wait(seen, Duration::from_millis(5)),
             }

@@ -25,7 +25,7 @@ impl CameraGeometry {
     /// Of a camera of the rig; `undistorted` when the networks see pictures without distortion.
     pub fn new(camera: &rig::Camera, undistorted: bool) -> Self {
         let vehicle_from_camera = camera.mounting.vehicle_from_sensor();
-        let lens = if undistorted { ideal(&camera.intrinsics) } else { camera.intrinsics.clone() };
+        let lens = if undistorted { ideal(&camera.intrinsics) } else { camera.intrinsics };
         CameraGeometry {
             lens,
             vehicle_from_camera,

@@ -122,10 +122,13 @@ impl Ingest {
             return;
         }
         sensor.last_ns = Some(stamp);
-        let too_late = self.last_reference_ns.is_some_and(|last| stamp <= last.saturating_add(self.settings.tolerance_ns));
+        let too_late =
+            self.last_reference_ns.is_some_and(|last| stamp <= last.saturating_add(self.settings.tolerance_ns));
         if sensor.is_frame && too_late && self.settings.trigger != Some(header.sensor.0) {
             let fits_an_open_tick = self.open.iter().any(|(reference, _)| self.is_near(stamp, *reference));
-            if !fits_an_open_tick && self.last_reference_ns.is_some_and(|last| stamp <= last || self.is_near(stamp, last)) {
+            if !fits_an_open_tick
+                && self.last_reference_ns.is_some_and(|last| stamp <= last || self.is_near(stamp, last))
+            {
                 self.drop_packet(&packet, DropReason::Late);
                 return;
             }
@@ -201,7 +204,11 @@ impl Ingest {
         for (id, sensor) in frames {
             any_frame = true;
             let passed = sensor.last_ns.is_some_and(|last| last > end);
-            let there = || self.waiting.range((reference.saturating_sub(self.settings.tolerance_ns), 0, 0)..=(end, u16::MAX, u32::MAX)).any(|(key, _)| usize::from(key.1) == id);
+            let there = || {
+                self.waiting
+                    .range((reference.saturating_sub(self.settings.tolerance_ns), 0, 0)..=(end, u16::MAX, u32::MAX))
+                    .any(|(key, _)| usize::from(key.1) == id)
+            };
             if !passed && !there() {
                 return false;
             }
@@ -323,7 +330,9 @@ fn runs(packets: &[SensorPacket]) -> Vec<PacketRun> {
     let mut runs: Vec<PacketRun> = Vec::new();
     for (sensor, sequence) in keys {
         match runs.last_mut() {
-            Some(run) if run.sensor == sensor && run.first_sequence.wrapping_add(run.count) == sequence => run.count += 1,
+            Some(run) if run.sensor == sensor && run.first_sequence.wrapping_add(run.count) == sequence => {
+                run.count += 1
+            }
             _ => runs.push(PacketRun { sensor, first_sequence: sequence, count: 1 }),
         }
     }
@@ -345,11 +354,7 @@ pub struct Recorded {
 impl Recorded {
     /// Starts with nothing decided.
     pub fn new(rig: &Rig) -> Self {
-        let ingest = Ingest::new(
-            rig,
-            Settings { trigger: None, period_ns: 1, tolerance_ns: 1, max_wait_ns: 1 },
-            0,
-        );
+        let ingest = Ingest::new(rig, Settings { trigger: None, period_ns: 1, tolerance_ns: 1, max_wait_ns: 1 }, 0);
         Recorded {
             sensors: ingest.sensors,
             waiting: BTreeMap::new(),
@@ -484,7 +489,8 @@ mod tests {
         second.name = "second".into();
         rig.cameras.push(second);
         let mounting = rig.cameras[0].mounting;
-        let imu = catseye_calibration::rig::Sensor { name: "imu".into(), topic: "/imu".into(), rate_hz: 100.0, mounting };
+        let imu =
+            catseye_calibration::rig::Sensor { name: "imu".into(), topic: "/imu".into(), rate_hz: 100.0, mounting };
         rig.imus.push(imu);
         rig
     }
@@ -628,8 +634,16 @@ mod tests {
 
     #[test]
     fn recorded_decisions_are_obeyed_even_where_the_policy_would_differ() {
-        let packets: Vec<_> =
-            (0..20i64).flat_map(|i| [packet(2, 2 * i as u32, 100 * i + 90, 100 * i + 90), packet(0, i as u32, 100 * i + 100, 100 * i + 100), packet(1, i as u32, 100 * i + 101, 100 * i + 101), packet(2, 2 * i as u32 + 1, 100 * i + 105, 100 * i + 105)]).collect();
+        let packets: Vec<_> = (0..20i64)
+            .flat_map(|i| {
+                [
+                    packet(2, 2 * i as u32, 100 * i + 90, 100 * i + 90),
+                    packet(0, i as u32, 100 * i + 100, 100 * i + 100),
+                    packet(1, i as u32, 100 * i + 101, 100 * i + 101),
+                    packet(2, 2 * i as u32 + 1, 100 * i + 105, 100 * i + 105),
+                ]
+            })
+            .collect();
         let mut ingest = Ingest::new(&rig(), settings(Some(0)), 0);
         let mut recorded = Recorded::new(&rig());
         let mut expected = Vec::new();
@@ -659,7 +673,11 @@ mod tests {
         }
         assert_eq!(got, expected);
         assert!(recorded.accounts().iter().all(balances));
-        recorded.decide_tick(TickDecision { tick: 99, runs: vec![PacketRun { sensor: 0, first_sequence: 500, count: 2 }], ..TickDecision::default() });
+        recorded.decide_tick(TickDecision {
+            tick: 99,
+            runs: vec![PacketRun { sensor: 0, first_sequence: 500, count: 2 }],
+            ..TickDecision::default()
+        });
         recorded.end();
         assert_eq!(recorded.form().unwrap_err(), MissingPackets { tick: 99, missing: 2 });
     }

@@ -57,7 +57,8 @@ impl Network {
 
 /// Cameras whose pictures any model wants undistorted: all models then see them so.
 pub fn undistorted_cameras(rig: &Rig) -> Vec<bool> {
-    let wants = |camera: &rig::Camera| rig.models.iter().any(|model| model.undistort && model.cameras.contains(&camera.name));
+    let wants =
+        |camera: &rig::Camera| rig.models.iter().any(|model| model.undistort && model.cameras.contains(&camera.name));
     rig.cameras.iter().map(wants).collect()
 }
 
@@ -77,7 +78,7 @@ impl Preprocess {
         for network in networks {
             let mut rows = Vec::new();
             for &camera in &network.cameras {
-                let layout = network.layout.clone();
+                let layout = network.layout;
                 let of_rig = rig.cameras.get(camera).filter(|_| undistorted.get(camera) == Some(&true));
                 rows.push(match of_rig {
                     None => Preprocessor::new(layout)?,
@@ -106,7 +107,9 @@ impl Stage<Tick> for Preprocess {
             let NetworkSlot { input, letterboxes, .. } = slot;
             let values = input.data.len() / cameras.len().max(1);
             let planes = input.data.chunks_exact_mut(values.max(1));
-            for (((preprocessor, &camera), planes), letterbox) in rows.iter_mut().zip(cameras).zip(planes).zip(letterboxes) {
+            for (((preprocessor, &camera), planes), letterbox) in
+                rows.iter_mut().zip(cameras).zip(planes).zip(letterboxes)
+            {
                 let Some(camera) = tick.cameras.get_mut(camera) else { continue };
                 if !camera.present {
                     planes.fill(0.0);
@@ -247,4 +250,3 @@ impl Stage<Tick> for DecodeStage {
         }
     }
 }
-

@@ -92,7 +92,7 @@ enum Path {
 impl Path {
     fn of(world: &WorldModel, lane_width_m: f32) -> Self {
         let near = |y: f32| y.abs() < lane_width_m;
-        let left = world.lanes.iter().filter(|lane| near(lane.y_at(8.0)) && lane.y_at(8.0) > 0.0).last();
+        let left = world.lanes.iter().rfind(|lane| near(lane.y_at(8.0)) && lane.y_at(8.0) > 0.0);
         let right = world.lanes.iter().find(|lane| near(lane.y_at(8.0)) && lane.y_at(8.0) <= 0.0);
         if let (Some(left), Some(right)) = (left, right) {
             let mut middle = [0.0; 4];
@@ -222,7 +222,12 @@ mod tests {
     #[test]
     fn the_path_lies_between_the_markings() {
         let mut world = world(15.0);
-        let lane = |c0: f32| LaneCurve { coefficients: [c0, 0.01, 0.0, 0.0], x_min_m: 5.0, x_max_m: 40.0, ..LaneCurve::default() };
+        let lane = |c0: f32| LaneCurve {
+            coefficients: [c0, 0.01, 0.0, 0.0],
+            x_min_m: 5.0,
+            x_max_m: 40.0,
+            ..LaneCurve::default()
+        };
         for c0 in [5.2, 1.9, -1.5, -5.0] {
             world.lanes.push(lane(c0)).unwrap();
         }

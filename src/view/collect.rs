@@ -661,6 +661,7 @@ mod tests {
     fn settings(folder: &Path) -> CollectorSettings {
         CollectorSettings {
             names: Names {
+                stateless: 0,
                 stages: vec![("decode".to_owned(), Level::Exact), ("plan".to_owned(), Level::Exact)],
                 sensors: vec!["front".to_owned()],
                 classes: vec!["car".to_owned(), "person".to_owned()],

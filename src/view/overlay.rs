@@ -155,7 +155,7 @@ fn draw_box(canvas: &mut Canvas, box_px: &BoxPx, width_px: f64, colour: Colour) 
 }
 
 /// The object that a camera's track stands for.
-fn object_of<'a>(world: &'a WorldModel, sensor: u16, track: u32) -> Option<&'a Object> {
+fn object_of(world: &WorldModel, sensor: u16, track: u32) -> Option<&Object> {
     world.objects.iter().find(|object| object.sensor == sensor && object.camera_track == track)
 }
 

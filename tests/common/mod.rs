@@ -105,13 +105,16 @@ impl Sink for Keep {
     }
 }
 
+/// Makes a sink once the names of a run are known.
+pub type MakeSink = Box<dyn FnOnce(&Names) -> Box<dyn Sink>>;
+
 /// How a test runs a drive.
 pub struct Run {
     pub settings: Settings,
     pub options: Options,
     pub out: Option<PathBuf>,
     pub record: bool,
-    pub sinks: Vec<Box<dyn FnOnce(&Names) -> Box<dyn Sink>>>,
+    pub sinks: Vec<MakeSink>,
 }
 
 impl Run {
@@ -132,11 +135,7 @@ impl Run {
 pub fn run(drive: &Drive, run: Run) -> (Vec<Seen>, Summary) {
     let digests = run.settings.digests;
     let pipeline = Pipeline::build(&drive.rig, &drive.files, run.settings).unwrap();
-    let names = Names {
-        stages: pipeline.graph.stages().map(|(name, level)| (name.to_owned(), level)).collect(),
-        sensors: drive.rig.sensors().map(|sensor| sensor.name.to_owned()).collect(),
-        classes: pipeline.class_names.clone(),
-    };
+    let names = Names::of(&pipeline, &drive.rig);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(Keep { names: names.clone(), seen: Arc::clone(&seen) })];
     if let Some(out) = &run.out {

@@ -48,7 +48,7 @@ def command(side, path, arguments):
         return [sys.executable, str(HERE / "peer.py"), str(path), "--model", str(arguments.model),
                 "--threads", str(arguments.threads)]  # fmt: skip
     backend = side.split()[-1]
-    return [str(arguments.catseye), "replay", str(path), "--model", str(arguments.model), "--backend", backend, "--json"]
+    return [str(arguments.catseye), "replay", str(path), "--model", str(arguments.model), "--backend", backend, "--json", "--no-report"]
 
 
 def run(side, path, arguments):

@@ -418,7 +418,7 @@ mod tests {
             metadata: BTreeMap::new(),
         };
         let channel = target.channel(channel, &StampInfo::SYNTHETIC).unwrap();
-        Box::new(Numbers { channel, tag, stamps_ns: stamps_ns.to_vec().into_iter() })
+        Box::new(Numbers { channel, tag, stamps_ns: Vec::from(stamps_ns).into_iter() })
     }
 
     #[test]

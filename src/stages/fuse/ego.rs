@@ -39,8 +39,10 @@ impl EgoReader {
     /// For a rig and one table per bus.
     pub fn new(rig: &Rig, dbc: Vec<Dbc>) -> Self {
         let ids = |kind: SensorKind| rig.sensors().filter(move |sensor| sensor.kind == kind).map(|sensor| sensor.id);
-        let buses = ids(SensorKind::Can).zip(rig.cans.iter().zip(dbc)).map(|(sensor, (can, dbc))| bus(sensor, can, dbc));
-        let imus = ids(SensorKind::Imu).zip(&rig.imus).map(|(sensor, imu)| (sensor, imu.mounting.vehicle_from_sensor()));
+        let buses =
+            ids(SensorKind::Can).zip(rig.cans.iter().zip(dbc)).map(|(sensor, (can, dbc))| bus(sensor, can, dbc));
+        let imus =
+            ids(SensorKind::Imu).zip(&rig.imus).map(|(sensor, imu)| (sensor, imu.mounting.vehicle_from_sensor()));
         EgoReader { buses: buses.collect(), imus: imus.collect() }
     }
 

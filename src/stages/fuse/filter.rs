@@ -420,7 +420,15 @@ mod tests {
 
     fn speed(stamp_ms: i64, value: f64) -> Measurement {
         let sequence = stamp_ms as u32;
-        Measurement { stamp_ns: stamp_ms * MS, sensor: 9, sequence, kind: KIND_SPEED, value, priority: 2, ..Measurement::default() }
+        Measurement {
+            stamp_ns: stamp_ms * MS,
+            sensor: 9,
+            sequence,
+            kind: KIND_SPEED,
+            value,
+            priority: 2,
+            ..Measurement::default()
+        }
     }
 
     fn object(x: f64, y: f64, camera_track: u32) -> ObjectMeasurement {
@@ -437,7 +445,13 @@ mod tests {
     }
 
     fn objects(stamp_ms: i64, objects: Vec<ObjectMeasurement>) -> Measurement {
-        Measurement { stamp_ns: stamp_ms * MS, sequence: stamp_ms as u32, kind: KIND_OBJECTS, objects, ..Measurement::default() }
+        Measurement {
+            stamp_ns: stamp_ms * MS,
+            sequence: stamp_ms as u32,
+            kind: KIND_OBJECTS,
+            objects,
+            ..Measurement::default()
+        }
     }
 
     /// A car 20 m ahead at 8 m/s, seen from a vehicle at 10 m/s in a slight left turn.

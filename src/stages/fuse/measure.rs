@@ -129,7 +129,9 @@ impl Measurer {
     /// Takes the tick's scans.
     pub fn load_clouds(&mut self, lidars: &[LidarSlot]) {
         self.cloud.clear();
-        for (lidar, vehicle_from_lidar) in lidars.iter().zip(&self.vehicle_from_lidar).filter(|(lidar, _)| lidar.present) {
+        for (lidar, vehicle_from_lidar) in
+            lidars.iter().zip(&self.vehicle_from_lidar).filter(|(lidar, _)| lidar.present)
+        {
             let in_vehicle = lidar.points.iter().map(|point| {
                 let point = Vector3::new(f64::from(point.x_m), f64::from(point.y_m), f64::from(point.z_m));
                 vehicle_from_lidar.transform_point(&point)
@@ -176,7 +178,8 @@ impl Measurer {
     fn range_by_lidar(&mut self, sensor: usize, box_px: &BoxPx) -> Option<Place> {
         let (width, height) = (f64::from(box_px.width()), f64::from(box_px.height()));
         let (left, right) = (f64::from(box_px.left) + BOX_MARGIN * width, f64::from(box_px.right) - BOX_MARGIN * width);
-        let (top, bottom) = (f64::from(box_px.top) + BOX_MARGIN * height, f64::from(box_px.bottom) - BOX_MARGIN * height);
+        let (top, bottom) =
+            (f64::from(box_px.top) + BOX_MARGIN * height, f64::from(box_px.bottom) - BOX_MARGIN * height);
         let inside = |seen: &&Seen| {
             let [u, v] = seen.pixel;
             u >= left && u <= right && v >= top && v <= bottom

@@ -13,9 +13,7 @@ use catseye_calibration::rig::{self, Rig, SensorKind};
 use catseye_sensors::can::dbc::Dbc;
 
 use crate::log::packet::Content;
-use crate::messages::{
-    DropDecision, DropReason, Health, MAX_SENSORS, MAX_TRACKS, SensorHealth,
-};
+use crate::messages::{DropDecision, DropReason, Health, MAX_SENSORS, MAX_TRACKS, SensorHealth};
 use crate::record;
 use crate::record::Record;
 use crate::runtime::graph::{Fields, NO_GROUP, RestoreError, Stage, StageError, State};

@@ -331,7 +331,7 @@ fn seconds(ns: i64) -> f64 {
 fn pair_cost(track: &BoxPx, detection: &BoxPx, min_iou: f32) -> Option<u32> {
     let iou = track.iou(detection);
     // an overlap that is not a number, of boxes too large to have an area, fails both
-    (iou > 0.0 && iou >= min_iou).then(|| ((1.0 - iou) * COST_STEPS) as u32)
+    (iou > 0.0 && iou >= min_iou).then_some(((1.0 - iou) * COST_STEPS) as u32)
 }
 
 /// A total order in which only equal detections are equal.

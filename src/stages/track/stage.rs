@@ -22,7 +22,7 @@ pub struct Track {
 impl Track {
     /// For this many cameras.
     pub fn new(cameras: usize, settings: &TrackerSettings) -> Self {
-        Track { trackers: (0..cameras).map(|_| CameraTracker::new(settings.clone())).collect() }
+        Track { trackers: (0..cameras).map(|_| CameraTracker::new(*settings)).collect() }
     }
 }
 

@@ -552,7 +552,7 @@ mod tests {
         let evil = "<script>alert('x')</script>".to_owned();
         let timing = |index: u32| StageTiming {
             tick: u64::from(index / 2),
-            stage: if index % 2 == 0 { evil.clone() } else { "track".to_owned() },
+            stage: if index.is_multiple_of(2) { evil.clone() } else { "track".to_owned() },
             worker: (index % 3) as u16,
             start_ns: i64::from(index) * 1_000_000,
             end_ns: i64::from(index) * 1_000_000 + 700_000,
@@ -562,7 +562,7 @@ mod tests {
             reason: if index < 20 { PlanReason::Cruise } else { PlanReason::Brake },
             target_speed_mps: 10.0,
             acceleration_mps2: -0.5,
-            ego_speed_mps: (index % 7 != 0).then_some(9.0),
+            ego_speed_mps: (!index.is_multiple_of(7)).then_some(9.0),
             time_to_collision_s: if index < 30 { f64::INFINITY } else { 3.0 },
         };
         let point = |index: u32| ObjectPoint {

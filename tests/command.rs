@@ -110,9 +110,9 @@ fn pictures_replay_verify_and_report() {
     assert_eq!(json["ticks"], 12);
     assert_eq!(json["comparison"]["first"], serde_json::Value::Null);
     assert!(json["comparison"]["digests"].as_u64().unwrap() >= 12);
-    let differs = catseye(folder.path(), &["diff", "again/run.mcap", "catseye-out/pictures/drive.mcap"]);
+    let differs = catseye(folder.path(), &["diff", "again/verify.mcap", "catseye-out/pictures/drive.mcap"]);
     assert_eq!(differs.status.code(), Some(3), "a log without digests is not equal to anything");
-    let info = catseye(folder.path(), &["info", "again/run.mcap", "--json"]);
+    let info = catseye(folder.path(), &["info", "again/verify.mcap", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
     assert_eq!(json["run"]["ticks"], 12);
     assert_eq!(json["complete"], true);

@@ -320,10 +320,12 @@ fn rig_of(name: &str, vehicle: Vehicle, cameras: Vec<Camera>, lidars: Vec<Lidar>
     }
 }
 
-/// Stamp of an item of a source that has a rate but no stamps; the first item is at one second, since a stamp of zero
-/// means that a sensor gave none.
+/// Where made-up time begins: a stamp of zero means that a sensor gave none.
+const FIRST_NS: i64 = 1_000_000_000;
+
+/// Stamp of an item of a source that has a rate but no stamps.
 fn stamp_at_rate(index: u64, rate_hz: f64) -> i64 {
-    (1e9 + index as f64 * 1e9 / rate_hz).round() as i64
+    FIRST_NS.saturating_add((index as f64 * 1e9 / rate_hz).round() as i64)
 }
 
 /// What the importers' tests share.

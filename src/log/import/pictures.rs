@@ -79,7 +79,7 @@ mod tests {
         let log = imported(ImportKind::Pictures, &src, &options).unwrap();
         let images = log.on("/camera/front/image");
         assert_eq!(images.len(), 8);
-        assert_eq!((images[0].publish_ns, images[7].publish_ns), (0, 1_750_000_000));
+        assert_eq!((images[0].publish_ns, images[7].publish_ns), (1_000_000_000, 2_750_000_000));
         assert_eq!(images[0].metadata[CLOCK_KEY], "synthetic");
         assert_eq!(images[0].metadata[STAMP_KIND_KEY], "synthetic");
         assert_eq!(log.source["kind"], "pictures");
@@ -107,7 +107,7 @@ mod tests {
         }
         let log = imported(ImportKind::Pictures, folder.path(), &ImportOptions::default()).unwrap();
         let stamps: Vec<i64> = log.on("/camera/front/image").iter().map(|message| message.publish_ns).collect();
-        assert_eq!(stamps, [100_000_000, 300_000_000]);
+        assert_eq!(stamps, [1_100_000_000, 1_300_000_000]);
         let skipped = &log.report.skipped;
         assert_eq!(skipped.len(), 2);
         assert!(skipped[0].what.ends_with("0.png") && skipped[0].why.contains("other first bytes"), "{skipped:?}");

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(log.report.messages, expected.map(|(topic, count)| (topic.to_owned(), count)));
         for topic in ["/camera/front/image", "/lidar/velodyne/points"] {
             let stamps: Vec<i64> = log.on(topic).iter().map(|message| message.publish_ns).collect();
-            assert_eq!(stamps, (0..12).map(|number| number * 100_000_000).collect::<Vec<_>>());
+            assert_eq!(stamps, (0..12).map(|number| 1_000_000_000 + number * 100_000_000).collect::<Vec<_>>());
         }
         assert!(log.report.skipped.is_empty(), "{:?}", log.report.skipped);
         assert_eq!(log.report.rig.tick.trigger.as_deref(), Some("front"));
@@ -119,7 +119,7 @@ mod tests {
         let options = ImportOptions { rate_hz: Some(5.0), ..ImportOptions::default() };
         let log = imported(ImportKind::Sequence, folder.path(), &options).unwrap();
         let stamps: Vec<i64> = log.on("/camera/front/image").iter().map(|message| message.publish_ns).collect();
-        assert_eq!(stamps, [0, 400_000_000]);
+        assert_eq!(stamps, [1_000_000_000, 1_400_000_000]);
         let camera = log.report.rig.camera("front").unwrap();
         let place = camera.mounting.vehicle_from_sensor().translation_m;
         assert!((place - Vector3::new(0.76 + 0.27, 0.0, 1.73 - 0.08)).norm() < 1e-9, "{place}");

@@ -21,7 +21,7 @@ use crate::log::packet::{StampInfo, video_message};
 use crate::log::writer::ChannelId;
 
 /// Stamp of the video's time 0.
-const START_NS: i64 = 1_000_000_000;
+const START_NS: i64 = super::FIRST_NS;
 /// Rate of a stream without stamps.
 const RATE_HZ: f64 = 30.0;
 /// Access units that are looked at to find the rate or the size.
@@ -101,7 +101,7 @@ fn import_stream(job: Job<'_>) -> Result<ImportReport, ImportError> {
     let mut unit = Vec::new();
     let mut index = 0;
     while target.log.advance(stream.read_bytes.min(total), total) && stream.next_unit(&mut unit).map_err(io)? {
-        target.put(START_NS.saturating_add(stamp_at_rate(index, rate_hz)), &unit)?;
+        target.put(stamp_at_rate(index, rate_hz), &unit)?;
         index += 1;
     }
     target.log.finish()
@@ -380,7 +380,8 @@ mod tests {
         let options = ImportOptions { rate_hz: Some(25.0), ..ImportOptions::default() };
         let report = import_to(&stream, &out, &options).unwrap();
         assert_eq!((report.rig.cameras[0].width_px, report.rig.cameras[0].height_px), (960, 540));
-        assert_eq!(Contents::read(&out).data[TOPIC], contents.data[TOPIC]);
+        // a mismatch would print megabytes
+        assert!(Contents::read(&out).data[TOPIC] == contents.data[TOPIC]);
     }
 
     #[test]

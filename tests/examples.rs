@@ -86,6 +86,12 @@ fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
     [inputs, block(2, output), block(4, operator)].concat()
 }
 
+/// An ONNX `AttributeProto` that holds whole numbers, as a field of a node.
+fn attribute(name: &str, values: &[u64]) -> Vec<u8> {
+    let values: Vec<u8> = values.iter().flat_map(|value| number(8, *value)).collect();
+    block(5, [block(1, name), values, number(20, 7)].concat())
+}
+
 /// An ONNX `ValueInfoProto` of f32.
 fn value(name: &str, shape: &[u64]) -> Vec<u8> {
     let sizes: Vec<u8> = shape.iter().flat_map(|size| block(1, number(1, *size))).collect();
@@ -108,9 +114,16 @@ fn write_model(folder: &Path) -> PathBuf {
     let channels = bias.len() as u64;
     let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let shape: Vec<u8> = [1, ANCHORS as i64, VALUES as i64].iter().flat_map(|size| size.to_le_bytes()).collect();
+    // ONNX leaves all of these optional, rten asks for them
+    let attributes = [
+        attribute("kernel_shape", &[1, 1]),
+        attribute("strides", &[1, 1]),
+        attribute("pads", &[0, 0, 0, 0]),
+        attribute("dilations", &[1, 1]),
+    ];
     let graph = [
         block(1, node("GlobalAveragePool", &["images"], "mean")),
-        block(1, node("Conv", &["mean", "weights", "bias"], "channels")),
+        block(1, [node("Conv", &["mean", "weights", "bias"], "channels"), attributes.concat()].concat()),
         block(1, node("Reshape", &["channels", "shape"], "output")),
         block(2, "brightness"),
         block(5, tensor("weights", &[channels, 3, 1, 1], 1, &floats(weights.as_flattened()))),

@@ -454,6 +454,8 @@ record_enum! {
         Superseded = 6 => "superseded",
         /// The tick had no room for more packets of its kind.
         NoRoom = 7 => "no room in the tick",
+        /// It reached its tick, but lay behind the horizon of the filter. The packet itself counts as consumed.
+        LateForFilter = 8 => "late for the filter",
     }
 
     /// How far a stage's bits reach.

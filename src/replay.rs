@@ -13,7 +13,7 @@ use catseye_calibration::rig::Rig;
 use catseye_sensors::picture::Limits;
 use thiserror::Error;
 
-use crate::log::reader::{Event, LogReader, ReadError};
+use crate::log::reader::{Ending, Event, LogReader, ReadError};
 use crate::log::{TOPIC_DROP, TOPIC_SNAPSHOT, TOPIC_TICK};
 use crate::messages::{Account, DropDecision, StateSnapshot, TickDecision};
 use crate::pipeline::Pipeline;
@@ -52,6 +52,14 @@ pub enum ReplayError {
     /// Packets were lost without being counted: a bug.
     #[error("the accounts of sensor {0:?} do not balance: produced is not consumed + dropped + pending")]
     Unbalanced(String),
+    /// A range of a log that was never decided: its ticks have no numbers yet.
+    #[error("ticks {first} to {last} were asked for, but no log with decisions: expected the log of a run")]
+    RangeWithoutDecisions {
+        /// First tick asked for.
+        first: u64,
+        /// Last tick asked for.
+        last: u64,
+    },
     /// A range that holds no tick.
     #[error("no tick from {first} to {last} in {path}")]
     NoSuchRange {
@@ -99,6 +107,8 @@ pub struct Summary {
     /// First tick whose stateful stages had their recorded state, and the one it was restored after; `None` when the
     /// run began at the beginning.
     pub restored_after: Option<u64>,
+    /// First recorded tick that could not be replayed, because a file is cut off before its packets.
+    pub cut_before: Option<u64>,
     /// Whether the range began without a snapshot, so that stateful stages cannot be compared.
     pub without_state: bool,
     /// Packets left out, by reason.
@@ -141,7 +151,7 @@ impl Decisions {
             };
             let Event::Message(message) = event else { continue };
             match message.channel.topic.as_str() {
-                TOPIC_DROP => recorded.decide_drop(&message.record::<DropDecision>(&path)?),
+                TOPIC_DROP => recorded.decide_drop(message.record::<DropDecision>(&path)?),
                 TOPIC_TICK => {
                     let decision = message.record::<TickDecision>(&path)?;
                     if self.range.is_some_and(|(_, last)| decision.tick > last) {
@@ -193,13 +203,38 @@ impl Edge {
     fn is_over(&self) -> bool {
         match self {
             Edge::Fresh(_) => false,
-            Edge::Recorded(recorded, decisions) => decisions.ended && recorded.is_idle(),
+            // behind the last tick of a whole run there may be packets yet that it dropped
+            Edge::Recorded(recorded, decisions) => {
+                let is_part =
+                    decisions.range.is_some() || matches!(decisions.reader.ending(), Some(Ending::Cut { .. }));
+                decisions.ended && recorded.is_idle() && is_part
+            }
         }
     }
 
+    fn withdraw(&mut self, formed: Formed) {
+        match self {
+            Edge::Fresh(ingest) => ingest.withdraw(formed),
+            Edge::Recorded(recorded, _) => recorded.withdraw(formed),
+        }
+    }
+
+    /// Gives up on recorded ticks whose packets are behind the place where a file is cut off. Gives the first of them, or
+    /// nothing when no file is cut and the packets should be there.
+    fn give_up(&mut self, source: Option<&SourceSummary>) -> Option<u64> {
+        let Edge::Recorded(recorded, decisions) = self else { return None };
+        let is_cut = |ending: Option<&Ending>| matches!(ending, Some(Ending::Cut { .. }));
+        if !is_cut(source.map(|source| &source.ending)) && !is_cut(decisions.reader.ending()) {
+            return None;
+        }
+        decisions.ended = true;
+        recorded.give_up()
+    }
+
     fn take_drops(&mut self, into: &mut Vec<DropDecision>) {
-        if let Edge::Fresh(ingest) = self {
-            ingest.take_drops(into);
+        match self {
+            Edge::Fresh(ingest) => ingest.take_drops(into),
+            Edge::Recorded(recorded, _) => recorded.take_drops(into),
         }
     }
 
@@ -238,30 +273,58 @@ pub fn has_snapshot_before(path: &Path, first: u64) -> Result<bool, ReadError> {
     Ok(snapshots_before(path, first)?.is_some())
 }
 
+/// States that a log begins with, before its first tick: that of a range. Gives the tick that they are of.
+fn leading_snapshots(path: &Path) -> Result<Option<(u64, Vec<StateSnapshot>)>, ReadError> {
+    let mut reader = LogReader::open(path)?;
+    let path = path.to_owned();
+    let mut snapshots: Vec<StateSnapshot> = Vec::new();
+    while let Some(event) = reader.next()? {
+        let Event::Message(message) = event else { continue };
+        match message.channel.topic.as_str() {
+            TOPIC_SNAPSHOT => snapshots.push(message.record(&path)?),
+            TOPIC_TICK => break,
+            _ => {}
+        }
+    }
+    Ok(snapshots.first().map(|first| first.tick).map(|tick| (tick, snapshots)))
+}
+
 /// Where a run begins.
 struct Start {
+    /// States that the run begins with.
+    states: Vec<StateSnapshot>,
     skip_through: Option<u64>,
     restored_after: Option<u64>,
     without_state: bool,
 }
 
-/// Restores the nearest snapshot before the range, if there is one.
+/// Restores the nearest snapshot before the range, or the one that the log itself begins with.
 fn prepare(pipeline: &mut Pipeline, options: &Options) -> Result<Start, ReplayError> {
-    let start = Start { skip_through: None, restored_after: None, without_state: false };
-    let (Some((first, _)), Some(path)) = (options.range, &options.decisions) else { return Ok(start) };
-    if first == 0 {
+    let mut start = Start { states: Vec::new(), skip_through: None, restored_after: None, without_state: false };
+    let Some(path) = &options.decisions else {
+        return match options.range {
+            Some((first, last)) => Err(ReplayError::RangeWithoutDecisions { first, last }),
+            None => Ok(start),
+        };
+    };
+    let first = options.range.map_or(0, |range| range.0);
+    let found = match first {
+        0 => leading_snapshots(path)?,
+        first => snapshots_before(path, first)?,
+    };
+    let Some((tick, snapshots)) = found else {
+        start.skip_through = first.checked_sub(1);
+        start.without_state = first > 0;
         return Ok(start);
-    }
-    let Some((tick, snapshots)) = snapshots_before(path, first)? else {
-        return Ok(Start { skip_through: Some(first - 1), restored_after: None, without_state: true });
     };
     for snapshot in &snapshots {
-        pipeline
-            .graph
-            .restore(&snapshot.stage, snapshot.version, &snapshot.state)
-            .map_err(|error| ReplayError::Restore { stage: snapshot.stage.clone(), tick: snapshot.tick, error })?;
+        let restored = pipeline.graph.restore(&snapshot.stage, snapshot.version, &snapshot.state);
+        restored.map_err(|error| ReplayError::Restore { stage: snapshot.stage.clone(), tick: snapshot.tick, error })?;
     }
-    Ok(Start { skip_through: Some(tick), restored_after: Some(tick), without_state: false })
+    start.skip_through = (first > 0).then_some(tick);
+    start.restored_after = Some(tick);
+    start.states = snapshots;
+    Ok(start)
 }
 
 /// Replays `log` through `pipeline`. `progress` hears bytes read and bytes in all; `stop` ends the run in good order.
@@ -270,11 +333,14 @@ pub fn replay(
     rig: &Rig,
     mut pipeline: Pipeline,
     options: &Options,
-    tap: Tap,
+    mut tap: Tap,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(u64, u64, u64),
 ) -> Result<Summary, ReplayError> {
-    let start = prepare(&mut pipeline, options)?;
+    let mut start = prepare(&mut pipeline, options)?;
+    if !start.states.is_empty() {
+        tap.begin(std::mem::take(&mut start.states))?;
+    }
     let edge = match &options.decisions {
         None => Edge::Fresh(Box::new(Ingest::new(rig, IngestSettings::of(rig), 0))),
         Some(path) => {
@@ -298,7 +364,10 @@ pub fn replay(
         drops: BTreeMap::new(),
         scratch: Vec::new(),
         source_summary: None,
+        cut_before: None,
         ticks: 0,
+        ticks_in_range: 0,
+        range: options.range,
         first_ns: None,
         last_ns: 0,
     };
@@ -315,14 +384,19 @@ struct Run {
     pace: Pace,
     /// A tick that waits for credit or for its time.
     pending: Option<Formed>,
-    /// Decisions of the ticks that are inside, in order.
-    in_flight: VecDeque<TickDecision>,
+    /// Decisions of the ticks that are inside, in order, and when they were made.
+    in_flight: VecDeque<(TickDecision, i64)>,
     first_closed_ns: Option<i64>,
     started: Instant,
     drops: BTreeMap<&'static str, u64>,
     scratch: Vec<DropDecision>,
     source_summary: Option<SourceSummary>,
+    /// First recorded tick whose packets a cut-off file does not hold.
+    cut_before: Option<u64>,
     ticks: u64,
+    /// Ticks inside the range that was asked for.
+    ticks_in_range: u64,
+    range: Option<(u64, u64)>,
     first_ns: Option<i64>,
     last_ns: i64,
 }
@@ -354,17 +428,18 @@ impl Run {
         let mut any = false;
         while let Some(slot) = self.running.take()? {
             any = true;
-            let Some(decision) = self.in_flight.pop_front() else { break };
+            let Some((decision, closed_ns)) = self.in_flight.pop_front() else { break };
             self.note_drops();
             for late in &slot.payload.late {
-                *self.drops.entry("late for the filter").or_insert(0) += 1;
+                *self.drops.entry(late.reason.name()).or_insert(0) += 1;
                 self.scratch.push(*late);
             }
             self.ticks += 1;
+            self.ticks_in_range += u64::from(self.range.is_none_or(|range| decision.tick >= range.0));
             self.first_ns.get_or_insert(decision.reference_ns);
             self.last_ns = decision.reference_ns;
             let drops = std::mem::take(&mut self.scratch);
-            self.tap.take(&slot, decision, drops, self.pace == Pace::Max)?;
+            self.tap.take(&slot, (decision, closed_ns), drops, self.pace == Pace::Max)?;
         }
         Ok(any)
     }
@@ -405,7 +480,16 @@ impl Run {
     fn fetch(&mut self) -> Result<bool, ReplayError> {
         let mut moved = false;
         while self.pending.is_none() {
-            self.pending = self.edge.form()?;
+            self.pending = match self.edge.form() {
+                Err(ReplayError::Missing(missing)) => match self.edge.give_up(self.source_summary.as_ref()) {
+                    None => return Err(missing.into()),
+                    Some(tick) => {
+                        self.cut_before = Some(tick);
+                        None
+                    }
+                },
+                formed => formed?,
+            };
             if self.pending.is_some() || self.source_summary.is_some() || self.edge.is_over() {
                 break;
             }
@@ -434,13 +518,13 @@ impl Run {
     }
 
     fn submit(&mut self, mut slot: Lease<Slot<Tick>>, formed: Formed) {
-        let Formed { decision, packets, .. } = formed;
+        let Formed { decision, packets, closed_ns } = formed;
         let tick = &mut slot.payload;
         tick.id = decision.tick;
         tick.reference_ns = decision.reference_ns;
         tick.partial = decision.partial;
         tick.packets = packets;
-        self.in_flight.push_back(decision);
+        self.in_flight.push_back((decision, closed_ns));
         self.running.submit(slot);
     }
 
@@ -469,20 +553,27 @@ impl Run {
 
     fn finish(mut self, start: Start, stopped: bool, options: &Options) -> Result<Summary, ReplayError> {
         let wall = self.started.elapsed();
+        if let Some(formed) = self.pending.take() {
+            self.edge.withdraw(formed);
+        }
         self.note_drops();
         let accounts = self.edge.accounts();
         if let Some(wrong) = accounts.iter().find(|account| !balances(account)) {
             return Err(ReplayError::Unbalanced(wrong.name.clone()));
         }
-        if let (Some((first, last)), Some(path), 0, false) = (options.range, &options.decisions, self.ticks, stopped) {
+        if let (Some((first, last)), Some(path), 0, false) =
+            (options.range, &options.decisions, self.ticks_in_range, stopped)
+        {
             return Err(ReplayError::NoSuchRange { first, last, path: path.clone() });
         }
         let drops = std::mem::take(&mut self.scratch);
         drop(self.running);
-        let tap = self.tap.finish(drops, &accounts)?;
+        let cut_short = stopped || options.range.is_some();
+        let tap = self.tap.finish(drops, &accounts, cut_short)?;
         Ok(Summary {
             ticks: self.ticks,
             restored_after: start.restored_after,
+            cut_before: self.cut_before,
             without_state: start.without_state,
             drops: self.drops,
             accounts,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 
 use catseye_calibration::rig::{Rig, RigError};
 use catseye_sensors::packet::{PacketHeader, SensorId};
@@ -99,6 +99,7 @@ pub enum Item {
 
 /// A log being read.
 pub struct Source {
+    path: PathBuf,
     items: Receiver<Item>,
     fed: Arc<AtomicU64>,
     len: u64,
@@ -131,7 +132,7 @@ impl Source {
             .name("catseye-source".to_owned())
             .spawn(move || thread.run())
             .map_err(|error| ReadError::Io { path: error_path, error })?;
-        Ok(Source { items, fed, len })
+        Ok(Source { path: path.to_owned(), items, fed, len })
     }
 
     /// A source that has nothing to give but this error.
@@ -139,17 +140,31 @@ impl Source {
         let (out, items) = sync_channel(1);
         // the channel has room for one
         let _ = out.send(Item::Failed(Box::new(error)));
-        Source { items, fed: Arc::default(), len: 0 }
+        Source { path: PathBuf::new(), items, fed: Arc::default(), len: 0 }
     }
 
     /// What is there now; `None` when nothing is.
     pub fn poll(&self) -> Option<Item> {
-        self.items.try_recv().ok()
+        match self.items.try_recv() {
+            Ok(item) => Some(item),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(self.died()),
+        }
     }
 
     /// What comes next, waited for at most this long.
     pub fn wait(&self, at_most: std::time::Duration) -> Option<Item> {
-        self.items.recv_timeout(at_most).ok()
+        match self.items.recv_timeout(at_most) {
+            Ok(item) => Some(item),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(self.died()),
+        }
+    }
+
+    /// The thread has gone without saying that it was done.
+    fn died(&self) -> Item {
+        let error = std::io::Error::other("the thread that reads the log has died");
+        Item::Failed(Box::new(ReadError::Io { path: self.path.clone(), error }))
     }
 
     /// Bytes read, and bytes in all.

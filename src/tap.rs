@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -14,7 +16,9 @@ use catseye_sensors::picture::Frame;
 use thiserror::Error;
 
 use crate::log::writer::WriteError;
-use crate::messages::{Account, CameraDetections, CameraTracks, DropDecision, Plan, TickDecision, WorldModel};
+use crate::messages::{
+    Account, CameraDetections, CameraTracks, DropDecision, Plan, StateSnapshot, TickDecision, WorldModel,
+};
 use crate::runtime::graph::{DigestNote, FaultNote, Slot, SnapshotNote, TimingNote};
 use crate::stages::decode::Masks;
 use crate::stages::{NetworkSlot, Tick};
@@ -51,6 +55,8 @@ pub enum TapError {
 pub struct Output {
     /// How it was made.
     pub decision: TickDecision,
+    /// Newest arrival when it was made: all its packets had come.
+    pub closed_ns: i64,
     /// What was left out since the tick before.
     pub drops: Vec<DropDecision>,
     /// What failed.
@@ -93,6 +99,12 @@ pub struct Picture {
 
 /// Somebody who takes outputs.
 pub trait Sink: Send {
+    /// Is told the states that a run begins with, when it does not begin at the beginning.
+    fn begin(&mut self, _states: &[StateSnapshot]) -> Result<(), TapError> {
+        Ok(())
+    }
+    /// Is told, before `finish`, that the run ended before its log did.
+    fn cut_short(&mut self) {}
     /// Takes one tick.
     fn take(&mut self, output: &Output) -> Result<(), TapError>;
     /// Is told that nothing more comes: drops after the last tick, and the accounts.
@@ -109,13 +121,17 @@ pub struct TapSummary {
 }
 
 enum Message {
+    Begin(Vec<StateSnapshot>),
     Output(Box<Output>),
-    Finish(Vec<DropDecision>, Vec<Account>),
+    Finish { drops: Vec<DropDecision>, accounts: Vec<Account>, cut_short: bool },
 }
 
 /// The edge's side.
 pub struct Tap {
-    out: SyncSender<Message>,
+    /// Taken when the tap is dropped.
+    out: Option<SyncSender<Message>>,
+    /// Tells the thread to forget what still waits.
+    cancelled: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), TapError>>>,
     /// Which ticks are wanted with pictures: every n-th, 0 for none.
     pictures_every: u64,
@@ -127,25 +143,33 @@ impl Tap {
     /// Starts the sinks' thread. Pictures are copied for every `pictures_every`-th tick; 0 for none.
     pub fn start(sinks: Vec<Box<dyn Sink>>, pictures_every: u64) -> Result<Self, TapError> {
         let (out, inbox) = sync_channel(BUDGET);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&cancelled);
         let thread = std::thread::Builder::new()
             .name("catseye-tap".to_owned())
-            .spawn(move || serve(sinks, &inbox))
+            .spawn(move || serve(sinks, &inbox, &seen))
             .map_err(|error| TapError::Thread(error.to_string()))?;
         let summary = TapSummary::default();
-        Ok(Tap { out, thread: Some(thread), pictures_every, reserve: VecDeque::new(), summary })
+        Ok(Tap { out: Some(out), cancelled, thread: Some(thread), pictures_every, reserve: VecDeque::new(), summary })
+    }
+
+    /// Tells the sinks the states that the run begins with.
+    pub fn begin(&mut self, states: Vec<StateSnapshot>) -> Result<(), TapError> {
+        self.send(Message::Begin(states))
     }
 
     /// Gives one tick to the sinks; waits for them only if it may.
     pub fn take(
         &mut self,
         slot: &Slot<Tick>,
-        decision: TickDecision,
+        (decision, closed_ns): (TickDecision, i64),
         drops: Vec<DropDecision>,
         may_wait: bool,
     ) -> Result<(), TapError> {
         let tick = decision.tick;
         let mut output = Box::new(Output {
             decision,
+            closed_ns,
             drops,
             faults: slot.notes.faults.to_vec(),
             digests: slot.notes.digests.to_vec(),
@@ -160,11 +184,9 @@ impl Tap {
         self.empty_reserve()?;
         if self.reserve.is_empty() {
             output.body = Some(self.body(&slot.payload, tick));
-            match self.out.try_send(Message::Output(output)) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Disconnected(_)) => return Err(self.reason()),
-                Err(TrySendError::Full(Message::Finish(..))) => return Ok(()),
-                Err(TrySendError::Full(Message::Output(back))) => output = back,
+            match self.try_send(output)? {
+                None => return Ok(()),
+                Some(back) => output = back,
             }
         }
         output.body = None;
@@ -190,23 +212,28 @@ impl Tap {
 
     fn empty_reserve(&mut self) -> Result<(), TapError> {
         while let Some(output) = self.reserve.pop_front() {
-            match self.out.try_send(Message::Output(output)) {
-                Ok(()) => {}
-                Err(TrySendError::Disconnected(_)) => return Err(self.reason()),
-                Err(TrySendError::Full(Message::Output(back))) => {
-                    self.reserve.push_front(back);
-                    return Ok(());
-                }
-                Err(TrySendError::Full(Message::Finish(..))) => return Ok(()),
+            if let Some(back) = self.try_send(output)? {
+                self.reserve.push_front(back);
+                return Ok(());
             }
         }
         Ok(())
     }
 
-    fn send(&mut self, message: Message) -> Result<(), TapError> {
-        match self.out.send(message) {
-            Ok(()) => Ok(()),
+    /// Gives the output back when the sinks' budget is used up.
+    fn try_send(&mut self, output: Box<Output>) -> Result<Option<Box<Output>>, TapError> {
+        let Some(out) = &self.out else { return Err(self.reason()) };
+        match out.try_send(Message::Output(output)) {
+            Ok(()) => Ok(None),
+            Err(TrySendError::Full(Message::Output(back))) => Ok(Some(back)),
             Err(_) => Err(self.reason()),
+        }
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), TapError> {
+        match self.out.as_ref().map(|out| out.send(message)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(self.reason()),
         }
     }
 
@@ -220,18 +247,34 @@ impl Tap {
         }
     }
 
-    /// Gives the sinks the rest and waits for them.
-    pub fn finish(mut self, drops: Vec<DropDecision>, accounts: &[Account]) -> Result<TapSummary, TapError> {
+    /// Gives the sinks the rest and waits for them. `cut_short` says that the run ended before its log did.
+    pub fn finish(
+        mut self,
+        drops: Vec<DropDecision>,
+        accounts: &[Account],
+        cut_short: bool,
+    ) -> Result<TapSummary, TapError> {
         while let Some(output) = self.reserve.pop_front() {
             self.send(Message::Output(output))?;
         }
-        self.send(Message::Finish(drops, accounts.to_vec()))?;
+        self.send(Message::Finish { drops, accounts: accounts.to_vec(), cut_short })?;
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result?,
             Some(Err(_)) => return Err(TapError::Thread("it panicked".to_owned())),
             None => {}
         }
         Ok(self.summary)
+    }
+}
+
+impl Drop for Tap {
+    /// A run that failed: whatever the sinks had begun is gone before the caller goes on.
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.out = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -248,16 +291,27 @@ fn pictures(tick: &Tick) -> Vec<Picture> {
         .collect()
 }
 
-fn serve(mut sinks: Vec<Box<dyn Sink>>, inbox: &Receiver<Message>) -> Result<(), TapError> {
+fn serve(mut sinks: Vec<Box<dyn Sink>>, inbox: &Receiver<Message>, cancelled: &AtomicBool) -> Result<(), TapError> {
     for message in inbox {
+        if cancelled.load(Ordering::Relaxed) {
+            break;
+        }
         match message {
+            Message::Begin(states) => {
+                for sink in &mut sinks {
+                    sink.begin(&states)?;
+                }
+            }
             Message::Output(output) => {
                 for sink in &mut sinks {
                     sink.take(&output)?;
                 }
             }
-            Message::Finish(drops, accounts) => {
+            Message::Finish { drops, accounts, cut_short } => {
                 for sink in &mut sinks {
+                    if cut_short {
+                        sink.cut_short();
+                    }
                     sink.finish(&drops, &accounts)?;
                 }
                 return Ok(());

@@ -86,7 +86,8 @@ pub struct Arguments {
     /// Verify although engine, models or rig are others.
     #[arg(long, requires = "verify")]
     force: bool,
-    /// Where the run is logged [default: OUTPUT_DIR/run.mcap, with --verify OUTPUT_DIR/verify.mcap].
+    /// Where the run is logged [default: OUTPUT_DIR/run.mcap, or OUTPUT_DIR/verify.mcap when recorded
+    /// decisions are obeyed].
     #[arg(long)]
     out: Option<PathBuf>,
     /// Do not log the run.
@@ -153,6 +154,7 @@ struct Input {
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let folder = output_folder(arguments);
+    let pace = parse_pace(&arguments.speed)?;
     let mut input = open_input(arguments, &folder, context)?;
     let settings = settings(arguments, &input)?;
     let digests = settings.digests;
@@ -237,7 +239,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let tap = Tap::start(sinks, pictures_every).map_err(explain)?;
 
     let options = Options {
-        pace: parse_pace(&arguments.speed)?,
+        pace,
         workers: workers(arguments),
         pin: arguments.pin.clone(),
         decisions: input.decisions.clone(),
@@ -268,9 +270,9 @@ fn output_folder(arguments: &Arguments) -> PathBuf {
     arguments.output_dir.clone().unwrap_or_else(|| Path::new("catseye-out").join(name))
 }
 
-/// Where the run is logged unless that is said: never over the run that it is compared with.
+/// Where the run is logged unless that is said: never over the run whose decisions it obeys.
 fn default_out(folder: &Path, input: &Input) -> PathBuf {
-    folder.join(if input.reference.is_some() { "verify.mcap" } else { "run.mcap" })
+    folder.join(if input.decisions.is_some() { "verify.mcap" } else { "run.mcap" })
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
@@ -340,7 +342,10 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
         preamble.files.extend(of_reference.files);
     }
     let mut rig = match &arguments.rig {
-        Some(path) => Rig::load(path).map_err(|error| problem(error, "`catseye rig check` lists every problem"))?,
+        Some(path) => {
+            let rig = Rig::load(path).map_err(|error| problem(error, "`catseye rig check` lists every problem"))?;
+            take_along(rig, &mut preamble.files)?
+        }
         None => preamble.rig.unwrap_or_else(|| Rig::default_camera(1920, 1080)),
     };
     if !arguments.models.is_empty() {
@@ -348,6 +353,31 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
     }
     let name = folder.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
     Ok(Input { log, name, rig, files: preamble.files, assumptions, decisions, recorded, reference })
+}
+
+/// Reads what a rig file names beside itself, so that the run's log stands alone: DBC files under the rig's names, models
+/// and labels under whole paths.
+fn take_along(mut rig: Rig, files: &mut Files) -> miette::Result<Rig> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| problem(format!("{}: {error}", path.display()), ""));
+    for path in rig.cans.iter().flat_map(|can| &can.dbc) {
+        files.insert(path.clone(), read(&rig.resolve(path))?);
+    }
+    let directory = std::mem::take(&mut rig.directory);
+    let whole = |path: &mut Option<PathBuf>| -> miette::Result<()> {
+        if let Some(path) = path {
+            let joined = std::path::absolute(directory.join(&*path));
+            *path = joined.map_err(|error| problem(format!("{}: {error}", path.display()), ""))?;
+        }
+        Ok(())
+    };
+    for model in &mut rig.models {
+        whole(&mut model.path)?;
+        whole(&mut model.labels)?;
+        if let Some(labels) = &model.labels {
+            files.insert(labels.clone(), read(labels)?);
+        }
+    }
+    Ok(rig)
 }
 
 /// A model of the command line as the rig would name it.
@@ -456,6 +486,9 @@ fn say(
         if let Some(tick) = summary.restored_after {
             println!("states restored from the snapshot after tick {tick}");
         }
+        if let Some(tick) = summary.cut_before {
+            println!("tick {tick} and what follows could not be replayed: a file is cut off before their packets");
+        }
         if let Some(tick) = summary.tap.not_replayable_from {
             println!("not replayable from tick {tick}: the log could not keep up");
         }
@@ -480,6 +513,7 @@ fn say(
         "bodies_left_out": summary.tap.bodies_left_out,
         "not_replayable_from": summary.tap.not_replayable_from,
         "restored_after": summary.restored_after,
+        "cut_before": summary.cut_before,
         "stopped": summary.stopped,
         "missing": missing,
         "undecodable": undecodable.iter().map(|(sensor, (count, _))| (sensor.to_string(), *count)).collect::<BTreeMap<_, _>>(),

@@ -264,6 +264,8 @@ pub fn timestamp(ns: i64) -> Option<Timestamp> {
 }
 
 const POINT_STRIDE: u32 = 22;
+/// Most points of one scan: a guard against messages that unpack to more than memory.
+pub const MAX_POINTS: usize = 1 << 23;
 
 impl PackedCloud {
     fn of_foxglove(cloud: PointCloud) -> Result<Self, String> {
@@ -301,6 +303,10 @@ impl PackedCloud {
         let (ring, offset) = (find("ring").or_else(|| find("channel")), find("offset_ns"));
         if self.stride == 0 {
             return Err("expected a point stride above 0".to_owned());
+        }
+        let count = self.data.len() / self.stride;
+        if count > MAX_POINTS {
+            return Err(format!("expected at most {MAX_POINTS} points in a scan, found {count}"));
         }
         let mut dropped = 0;
         for packed in self.data.chunks_exact(self.stride) {

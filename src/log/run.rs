@@ -111,6 +111,9 @@ pub struct RunWriter {
     accounts: ChannelId,
     scene: ChannelId,
     annotations: Vec<ChannelId>,
+    /// Newest arrival that a tick so far was made of.
+    closed_ns: i64,
+    cut_short: bool,
 }
 
 /// What a run's log begins with.
@@ -165,6 +168,8 @@ impl RunWriter {
             accounts: log.channel(&Channel::of_record::<Account>(TOPIC_ACCOUNT))?,
             scene: log.channel(&Channel::of_foxglove::<SceneUpdate>("/view/objects"))?,
             annotations,
+            closed_ns: i64::MIN,
+            cut_short: false,
             log: Some(log),
             names,
             copier,
@@ -174,8 +179,10 @@ impl RunWriter {
     fn write_output(&mut self, log: &mut LogWriter, output: &Output) -> Result<(), TapError> {
         let (tick, time_ns) = (output.decision.tick, output.decision.reference_ns);
         if let Some(copier) = &mut self.copier {
-            copier.copy_until(log, time_ns)?;
+            // a tick never lies in the log before its packets: a power loss between them would make it unreplayable
+            copier.copy_until(log, output.closed_ns)?;
         }
+        self.closed_ns = output.closed_ns;
         for drop in &output.drops {
             log.write_record(self.drops, time_ns, drop)?;
         }
@@ -226,6 +233,18 @@ impl RunWriter {
 }
 
 impl Sink for RunWriter {
+    fn begin(&mut self, states: &[StateSnapshot]) -> Result<(), TapError> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        for state in states {
+            log.write_record(self.snapshots, 0, state)?;
+        }
+        Ok(())
+    }
+
+    fn cut_short(&mut self) {
+        self.cut_short = true;
+    }
+
     fn take(&mut self, output: &Output) -> Result<(), TapError> {
         let Some(mut log) = self.log.take() else { return Ok(()) };
         let result = self.write_output(&mut log, output);
@@ -236,7 +255,7 @@ impl Sink for RunWriter {
     fn finish(&mut self, drops: &[DropDecision], accounts: &[Account]) -> Result<(), TapError> {
         let Some(mut log) = self.log.take() else { return Ok(()) };
         if let Some(copier) = &mut self.copier {
-            copier.copy_until(&mut log, i64::MAX)?;
+            copier.copy_until(&mut log, if self.cut_short { self.closed_ns } else { i64::MAX })?;
         }
         for drop in drops {
             log.write_record(self.drops, drop.stamp_ns, drop)?;
@@ -436,8 +455,10 @@ impl RunReader {
             let Some(event) = self.reader.next()? else { return Ok(self.open.take()) };
             let Event::Message(message) = event else { continue };
             if message.channel.topic == TOPIC_TICK {
+                let decision: TickDecision = message.record(&path)?;
                 let next = Output {
-                    decision: message.record(&path)?,
+                    closed_ns: decision.reference_ns,
+                    decision,
                     drops: std::mem::take(&mut self.drops),
                     faults: Vec::new(),
                     digests: Vec::new(),

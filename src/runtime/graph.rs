@@ -630,9 +630,14 @@ impl<T> Shared<T> {
         let mut idle = 0;
         while !self.stop.load(Ordering::Acquire) && !self.has_failed.load(Ordering::Acquire) {
             let seen = self.events.epoch();
-            if self.sweep(worker) {
-                idle = 0;
-                continue;
+            // stages are caught one by one, by name; this catches digests, states, probes and devices
+            match std::panic::catch_unwind(AssertUnwindSafe(|| self.sweep(worker))) {
+                Ok(true) => {
+                    idle = 0;
+                    continue;
+                }
+                Ok(false) => {}
+                Err(panic) => return self.fail("(between stages)", u64::MAX, panic.as_ref()),
             }
             idle += 1;
             if idle < 16 {
@@ -754,7 +759,7 @@ impl<T> Shared<T> {
         let result = match std::panic::catch_unwind(AssertUnwindSafe(|| stage.run(payload))) {
             Ok(result) => result,
             Err(panic) => {
-                self.fail(node, slot.index, panic.as_ref());
+                self.fail(self.nodes[node].name, slot.index, panic.as_ref());
                 return false;
             }
         };
@@ -803,13 +808,13 @@ impl<T> Shared<T> {
         }
     }
 
-    fn fail(&self, node: usize, tick: u64, panic: &(dyn std::any::Any + Send)) {
+    fn fail(&self, stage: &'static str, tick: u64, panic: &(dyn std::any::Any + Send)) {
         let message = panic
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "no message".to_owned());
-        let error = GraphError::Panicked { stage: self.nodes[node].name, tick, message };
+        let error = GraphError::Panicked { stage, tick, message };
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.has_failed.store(true, Ordering::Release);
         self.events.notify();

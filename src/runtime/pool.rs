@@ -8,6 +8,8 @@
 
 use super::sync::{Arc, AtomicU32, Ordering, UnsafeCell};
 
+use std::marker::PhantomData;
+
 #[cfg(not(loom))]
 use crossbeam_queue::ArrayQueue;
 #[cfg(loom)]
@@ -45,6 +47,8 @@ pub struct Lease<T> {
     shared: Arc<Shared<T>>,
     index: u32,
     generation: u32,
+    /// A lease is shared between threads only if its content may be.
+    content: PhantomData<T>,
 }
 
 impl<T> Pool<T> {
@@ -66,7 +70,7 @@ impl<T> Pool<T> {
         let index = self.shared.free.pop()?;
         // Relaxed: the free list's acquire has ordered us behind the slot's last lease.
         let generation = self.shared.slots[index as usize].generation.load(Ordering::Relaxed);
-        Some(Lease { shared: Arc::clone(&self.shared), index, generation })
+        Some(Lease { shared: Arc::clone(&self.shared), index, generation, content: PhantomData })
     }
 
     /// How many slots there are.

@@ -9,7 +9,7 @@
 //! (cameras, lidars) are taken once per tick, the one nearest to the reference time; *streams* (everything else) are taken
 //! as many as have come up to it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use catseye_calibration::rig::{Rig, SensorKind};
 
@@ -18,6 +18,10 @@ use crate::messages::{Account, DropDecision, DropReason, PacketRun, TickDecision
 
 /// A stamp this far after its arrival cannot be right.
 pub const FAR_FUTURE_NS: i64 = 1_000_000_000;
+/// Ticks go on over a gap in the data for this long, so that what is known grows old in them.
+pub const MAX_GAP_NS: i64 = 10_000_000_000;
+/// Most pictures by which a video's order of sending may differ from its order of showing.
+const MAX_REORDER: u32 = 64;
 /// Most packets in one tick.
 pub const MAX_PACKETS: usize = 8192;
 
@@ -140,6 +144,29 @@ impl Ingest {
             self.open.push_back((first, first));
         }
         self.waiting.insert((stamp, header.sensor.0, header.sequence), packet);
+        self.forget();
+    }
+
+    /// Keeps what waits bounded while the trigger is silent: frames that no tick can take any more go, and of the streams
+    /// the oldest.
+    fn forget(&mut self) {
+        let Settings { max_wait_ns, tolerance_ns, .. } = self.settings;
+        let reach_ns = max_wait_ns.saturating_add(tolerance_ns.saturating_mul(2));
+        let old_frames = |waiting: &BTreeMap<(i64, u16, u32), SensorPacket>, sensors: &[Sensor], before: i64| {
+            let frame = |key: &&(i64, u16, u32)| sensors.get(usize::from(key.1)).is_some_and(|sensor| sensor.is_frame);
+            waiting.range(..(before, 0, 0)).map(|(key, _)| key).find(frame).copied()
+        };
+        while self.open.is_empty()
+            && let Some(key) = old_frames(&self.waiting, &self.sensors, self.now_ns.saturating_sub(reach_ns))
+            && let Some(packet) = self.waiting.remove(&key)
+        {
+            self.drop_packet(&packet, DropReason::Superseded);
+        }
+        while self.waiting.len() > 2 * MAX_PACKETS
+            && let Some((_, packet)) = self.waiting.pop_first()
+        {
+            self.drop_packet(&packet, DropReason::NoRoom);
+        }
     }
 
     /// Says that no packet will come any more: ticks wait for nothing.
@@ -157,10 +184,34 @@ impl Ingest {
         let formed = self.close(reference);
         self.last_reference_ns = Some(reference);
         if self.settings.trigger.is_none() && !(self.ended && self.waiting.is_empty()) {
-            let next = reference.saturating_add(self.settings.period_ns);
+            let next = self.next_on_grid(reference);
             self.open.push_back((next, next));
         }
         Some(formed)
+    }
+
+    /// The reference time after `reference`, one period on; over a gap in the data longer than [`MAX_GAP_NS`], the last
+    /// one on the grid before the data go on.
+    fn next_on_grid(&self, reference: i64) -> i64 {
+        let period_ns = self.settings.period_ns.max(1);
+        let next = reference.saturating_add(period_ns);
+        let Some(((first, _, _), _)) = self.waiting.first_key_value() else { return next };
+        let gap_ns = first.saturating_sub(next);
+        if gap_ns <= MAX_GAP_NS {
+            return next;
+        }
+        next.saturating_add(gap_ns / period_ns * period_ns)
+    }
+
+    /// Takes a tick back as if it had never been formed: nothing of it was admitted or dropped.
+    pub fn withdraw(&mut self, formed: Formed) {
+        for packet in formed.packets {
+            let header = packet.header;
+            if let Some(sensor) = self.sensors.get_mut(usize::from(header.sensor.0)) {
+                sensor.consumed -= 1;
+            }
+            self.waiting.insert((header.stamp.mapped_ns, header.sensor.0, header.sequence), packet);
+        }
     }
 
     /// Takes back a tick that could not be admitted: its frames are dropped, its streams wait for the next.
@@ -258,14 +309,17 @@ impl Ingest {
         }
         let cameras_and_lidars = self.sensors.iter().filter(|sensor| sensor.is_frame).count();
         let partial = best.len() < cameras_and_lidars;
+        // frames have room always, and of the streams the newest
+        let surplus = (taken.len() + best.len()).saturating_sub(MAX_PACKETS).min(taken.len());
+        for key in taken.drain(..surplus) {
+            if let Some(packet) = self.waiting.remove(&key) {
+                self.drop_packet(&packet, DropReason::NoRoom);
+            }
+        }
         taken.extend(best.into_values().map(|(_, key)| key));
         taken.sort_unstable();
         for key in taken {
             let Some(packet) = self.waiting.remove(&key) else { continue };
-            if packets.len() == MAX_PACKETS {
-                self.drop_packet(&packet, DropReason::NoRoom);
-                continue;
-            }
             if let Some(sensor) = self.sensors.get_mut(usize::from(key.1)) {
                 sensor.consumed += 1;
             }
@@ -345,7 +399,11 @@ pub struct Recorded {
     /// Packets that no decision has named yet.
     waiting: BTreeMap<(u16, u32), SensorPacket>,
     decisions: VecDeque<TickDecision>,
-    drops: BTreeMap<(u16, u32), DropReason>,
+    drops: BTreeMap<(u16, u32), DropDecision>,
+    /// Drops that have been carried out.
+    obeyed: Vec<DropDecision>,
+    /// Packets that came before those of a tick and were in none: their content is gone, a drop may still name them.
+    passed: BTreeSet<(u16, u32)>,
     /// Ticks before a range: their packets are taken and not processed.
     skips: VecDeque<TickDecision>,
     ended: bool,
@@ -360,6 +418,8 @@ impl Recorded {
             waiting: BTreeMap::new(),
             decisions: VecDeque::new(),
             drops: BTreeMap::new(),
+            obeyed: Vec::new(),
+            passed: BTreeSet::new(),
             skips: VecDeque::new(),
             ended: false,
         }
@@ -371,8 +431,53 @@ impl Recorded {
     }
 
     /// Adds a recorded drop.
-    pub fn decide_drop(&mut self, decision: &DropDecision) {
-        self.drops.insert((decision.sensor, decision.sequence), decision.reason);
+    pub fn decide_drop(&mut self, decision: DropDecision) {
+        if decision.reason == DropReason::LateForFilter {
+            // the packet was in its tick; the filter will leave it out again
+            return;
+        }
+        let key = (decision.sensor, decision.sequence);
+        if self.waiting.remove(&key).is_some() || self.passed.remove(&key) {
+            self.obey(decision);
+        } else {
+            self.drops.insert(key, decision);
+        }
+    }
+
+    fn obey(&mut self, decision: DropDecision) {
+        if let Some(sensor) = self.sensors.get_mut(usize::from(decision.sensor)) {
+            sensor.dropped += 1;
+        }
+        self.obeyed.push(decision);
+    }
+
+    /// What was left out since the last call.
+    pub fn take_drops(&mut self, into: &mut Vec<DropDecision>) {
+        into.append(&mut self.obeyed);
+    }
+
+    /// Takes a tick back as if it had never been formed.
+    pub fn withdraw(&mut self, formed: Formed) {
+        for packet in formed.packets {
+            let header = packet.header;
+            if let Some(sensor) = self.sensors.get_mut(usize::from(header.sensor.0)) {
+                sensor.consumed -= 1;
+            }
+            self.waiting.insert((header.sensor.0, header.sequence), packet);
+        }
+    }
+
+    /// Lets go of packets that a tick has passed by: numbers grow from tick to tick, but for the few pictures that a video
+    /// shows in another order than it sends them.
+    fn pass_by(&mut self, decision: &TickDecision) {
+        for run in &decision.runs {
+            let before = (run.sensor, 0)..(run.sensor, run.first_sequence.saturating_sub(MAX_REORDER));
+            let keys: Vec<(u16, u32)> = self.waiting.range(before).map(|(key, _)| *key).collect();
+            for key in keys {
+                self.waiting.remove(&key);
+                self.passed.insert(key);
+            }
+        }
     }
 
     /// Whether enough decisions are in hand to go on for a while.
@@ -385,11 +490,12 @@ impl Recorded {
         let key = (packet.header.sensor.0, packet.header.sequence);
         let Some(sensor) = self.sensors.get_mut(usize::from(key.0)) else { return };
         sensor.produced += 1;
-        if self.drops.remove(&key).is_some() {
-            sensor.dropped += 1;
-            return;
+        match self.drops.remove(&key) {
+            Some(decision) => self.obey(decision),
+            None => {
+                self.waiting.insert(key, packet);
+            }
         }
-        self.waiting.insert(key, packet);
     }
 
     /// Says that no packet will come any more.
@@ -400,6 +506,13 @@ impl Recorded {
     /// Adds a recorded tick that lies before the range: its packets are taken, and nothing is formed.
     pub fn decide_skip(&mut self, decision: TickDecision) {
         self.skips.push_back(decision);
+    }
+
+    /// Gives up on the ticks that are left: the log ends before their packets.
+    pub fn give_up(&mut self) -> Option<u64> {
+        let first = self.decisions.front().map(|decision| decision.tick);
+        self.decisions.clear();
+        first
     }
 
     /// Whether all decisions have been carried out.
@@ -443,13 +556,17 @@ impl Recorded {
             }
         }
         packets.sort_unstable_by_key(|packet| packet.header.order_key());
+        self.pass_by(&decision);
         let closed_ns = packets.iter().map(|packet| packet.header.stamp.arrival_ns).max();
         Ok(Some(Formed { closed_ns: closed_ns.unwrap_or(decision.reference_ns), decision, packets }))
     }
 
     /// What became of each sensor's packets.
     pub fn accounts(&self) -> Vec<Account> {
-        let pending = |id: usize| self.waiting.keys().filter(|key| usize::from(key.0) == id).count() as u64;
+        let pending = |id: usize| {
+            let of_sensor = |key: &&(u16, u32)| usize::from(key.0) == id;
+            (self.waiting.keys().filter(of_sensor).count() + self.passed.iter().filter(of_sensor).count()) as u64
+        };
         accounts(&self.sensors, pending)
     }
 }
@@ -663,7 +780,7 @@ mod tests {
         let mut drops = Vec::new();
         ingest.take_drops(&mut drops);
         assert!(!drops.is_empty());
-        drops.iter().for_each(|drop| recorded.decide_drop(drop));
+        drops.iter().for_each(|drop| recorded.decide_drop(*drop));
         let mut got = Vec::new();
         for packet in &packets {
             recorded.offer(packet.clone());

@@ -33,11 +33,15 @@ impl Stage<Tick> for Unpack {
     fn run(&mut self, tick: &mut Tick) -> Result<(), StageError> {
         let Tick { packets, cameras, lidars, .. } = tick;
         for (sensor, camera) in cameras.iter_mut().enumerate() {
+            // slots are used again: what the last tick left must not be seen, or bits would depend on their number
             camera.present = false;
+            camera.stamp_ns = 0;
+            camera.sequence = 0;
             camera.seen.sensor = sensor as u16;
         }
         lidars.iter_mut().for_each(|lidar| {
             lidar.present = false;
+            lidar.stamp_ns = 0;
             lidar.points.clear();
         });
         let mut faults = String::new();

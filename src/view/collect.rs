@@ -714,6 +714,7 @@ mod tests {
         let digest = |stage: u8| DigestNote { stage, group: NO_GROUP, field: "value", digest: tick + u64::from(stage) };
         let reference_ns = 5_000_000_000 + tick as i64 * 100_000_000;
         Output {
+            closed_ns: 0,
             decision: TickDecision { tick, reference_ns, partial: tick == 3, ..TickDecision::default() },
             drops: vec![],
             faults: vec![],
@@ -893,6 +894,7 @@ mod tests {
             ..Collected::default()
         };
         let summary = Summary {
+            cut_before: None,
             ticks: 120,
             restored_after: None,
             without_state: false,

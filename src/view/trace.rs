@@ -134,6 +134,7 @@ mod tests {
 
     fn output(tick: u64, timings: Vec<TimingNote>) -> Output {
         Output {
+            closed_ns: 0,
             decision: TickDecision { tick, ..TickDecision::default() },
             drops: vec![],
             faults: vec![],

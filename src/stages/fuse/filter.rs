@@ -143,10 +143,7 @@ impl ObjectFilter {
                 let _ = state.tracks.push(begin(state.last_id, state, object, sensor, stamp_ns));
             }
         }
-        state.tracks.retain(|track| {
-            let patience_ns = if track.confirmed { COAST_NS } else { TENTATIVE_NS };
-            stamp_ns.saturating_sub(track.seen_ns) <= patience_ns
-        });
+        state.tracks.retain(|track| !is_forgotten(track, stamp_ns));
     }
 
     /// Fills `track_of`: pairs that the camera linked before come first, then the cheapest pairing of the rest.
@@ -197,7 +194,8 @@ impl ObjectFilter {
         };
         let (sin, cos) = (libm::sin(pose[2]), libm::cos(pose[2]));
         world.objects.clear();
-        for track in &state.tracks {
+        // a camera that has died brings no measurement that would remove what it saw
+        for track in state.tracks.iter().filter(|track| !is_forgotten(track, reference_ns)) {
             let [x, y, vx, vy] = track.state;
             let (dx, dy) = (x + vx * step_s - pose[0], y + vy * step_s - pose[1]);
             let turned = Matrix4::new(
@@ -241,6 +239,12 @@ impl ObjectFilter {
             let _ = world.objects.push(object);
         }
     }
+}
+
+/// Whether a track has gone without a measurement for too long.
+fn is_forgotten(track: &FusedTrack, now_ns: i64) -> bool {
+    let patience_ns = if track.confirmed { COAST_NS } else { TENTATIVE_NS };
+    now_ns.saturating_sub(track.seen_ns) > patience_ns
 }
 
 /// Time until a gap closes; infinite when it does not, 0 when it has.

@@ -13,7 +13,7 @@ use catseye_calibration::rig::{self, Rig, SensorKind};
 use catseye_sensors::can::dbc::Dbc;
 
 use crate::log::packet::Content;
-use crate::messages::{DropDecision, DropReason, Health, MAX_SENSORS, MAX_TRACKS, SensorHealth};
+use crate::messages::{DropDecision, DropReason, FreeSpace, Health, MAX_SENSORS, MAX_TRACKS, SensorHealth};
 use crate::record;
 use crate::record::Record;
 use crate::runtime::graph::{Fields, NO_GROUP, RestoreError, Stage, StageError, State};
@@ -251,7 +251,7 @@ impl Fuse {
         let with_space = cameras.iter().find(|camera| camera.present && !camera.seen.free_space.range_m.is_empty());
         match with_space {
             Some(camera) => world.free_space.clone_from(&camera.seen.free_space),
-            None => world.free_space.range_m.clear(),
+            None => world.free_space = FreeSpace::default(),
         }
         world.sensors.clear();
         for (sensor, (memory, rate_hz)) in self.fusion.state.sensors.iter().zip(&self.rates_hz).enumerate() {
@@ -268,7 +268,7 @@ impl Fuse {
 }
 
 fn late(tick: u64, sensor: u16, sequence: u32, stamp_ns: i64) -> DropDecision {
-    DropDecision { tick, sensor, sequence, stamp_ns, reason: DropReason::Late }
+    DropDecision { tick, sensor, sequence, stamp_ns, reason: DropReason::LateForFilter }
 }
 
 /// Pictures that fall into the horizon, with some to spare.

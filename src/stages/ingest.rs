@@ -126,16 +126,12 @@ impl Ingest {
             return;
         }
         sensor.last_ns = Some(stamp);
-        let too_late =
-            self.last_reference_ns.is_some_and(|last| stamp <= last.saturating_add(self.settings.tolerance_ns));
-        if sensor.is_frame && too_late && self.settings.trigger != Some(header.sensor.0) {
-            let fits_an_open_tick = self.open.iter().any(|(reference, _)| self.is_near(stamp, *reference));
-            if !fits_an_open_tick
-                && self.last_reference_ns.is_some_and(|last| stamp <= last || self.is_near(stamp, last))
-            {
-                self.drop_packet(&packet, DropReason::Late);
-                return;
-            }
+        let is_frame = sensor.is_frame;
+        // One after the last reference may yet belong to the next tick, whose trigger has not come: `close` decides.
+        let is_behind = self.last_reference_ns.is_some_and(|last| stamp <= last);
+        if is_frame && is_behind && !self.open.iter().any(|(reference, _)| self.is_near(stamp, *reference)) {
+            self.drop_packet(&packet, DropReason::Late);
+            return;
         }
         if self.settings.trigger == Some(header.sensor.0) {
             self.open.push_back((stamp, arrival));
@@ -144,23 +140,22 @@ impl Ingest {
             self.open.push_back((first, first));
         }
         self.waiting.insert((stamp, header.sensor.0, header.sequence), packet);
-        self.forget();
+        self.forget(is_frame);
     }
 
     /// Keeps what waits bounded while the trigger is silent: frames that no tick can take any more go, and of the streams
     /// the oldest.
-    fn forget(&mut self) {
-        let Settings { max_wait_ns, tolerance_ns, .. } = self.settings;
-        let reach_ns = max_wait_ns.saturating_add(tolerance_ns.saturating_mul(2));
-        let old_frames = |waiting: &BTreeMap<(i64, u16, u32), SensorPacket>, sensors: &[Sensor], before: i64| {
-            let frame = |key: &&(i64, u16, u32)| sensors.get(usize::from(key.1)).is_some_and(|sensor| sensor.is_frame);
-            waiting.range(..(before, 0, 0)).map(|(key, _)| key).find(frame).copied()
-        };
-        while self.open.is_empty()
-            && let Some(key) = old_frames(&self.waiting, &self.sensors, self.now_ns.saturating_sub(reach_ns))
-            && let Some(packet) = self.waiting.remove(&key)
-        {
-            self.drop_packet(&packet, DropReason::Superseded);
+    fn forget(&mut self, came_a_frame: bool) {
+        if came_a_frame && self.open.is_empty() {
+            let Settings { max_wait_ns, tolerance_ns, .. } = self.settings;
+            let reach_ns = max_wait_ns.saturating_add(tolerance_ns.saturating_mul(2));
+            let before = (self.now_ns.saturating_sub(reach_ns), 0, 0);
+            let is_frame = |id: u16| self.sensors.get(usize::from(id)).is_some_and(|sensor| sensor.is_frame);
+            let keys = self.waiting.range(..before).map(|(key, _)| *key);
+            let old: Vec<(i64, u16, u32)> = keys.filter(|key| is_frame(key.1)).collect();
+            for packet in old.into_iter().filter_map(|key| self.waiting.remove(&key)).collect::<Vec<_>>() {
+                self.drop_packet(&packet, DropReason::Superseded);
+            }
         }
         while self.waiting.len() > 2 * MAX_PACKETS
             && let Some((_, packet)) = self.waiting.pop_first()
@@ -304,7 +299,9 @@ impl Ingest {
         }
         for key in superseded {
             if let Some(packet) = self.waiting.remove(&key) {
-                self.drop_packet(&packet, DropReason::Superseded);
+                let missed_the_last = self.last_reference_ns.is_some_and(|last| self.is_near(key.0, last));
+                let reason = if missed_the_last { DropReason::Late } else { DropReason::Superseded };
+                self.drop_packet(&packet, reason);
             }
         }
         let cameras_and_lidars = self.sensors.iter().filter(|sensor| sensor.is_frame).count();
@@ -681,11 +678,41 @@ mod tests {
         let tick = ingest.form().unwrap();
         assert!(tick.decision.partial);
         assert_eq!(keys(&tick), [(0, 0)]);
-        // the missing picture comes after all
+        // the missing picture comes after all, too far from the next tick
         ingest.offer(packet(1, 0, 101, 170));
+        ingest.offer(packet(0, 1, 200, 200));
+        ingest.offer(packet(1, 1, 201, 201));
+        assert_eq!(keys(&ingest.form().unwrap()), [(2, 0), (2, 1), (0, 1), (1, 1)]);
         let mut drops = Vec::new();
         ingest.take_drops(&mut drops);
         assert_eq!(drops.iter().map(|d| (d.sensor, d.reason)).collect::<Vec<_>>(), [(1, DropReason::Late)]);
+    }
+
+    #[test]
+    fn a_picture_just_before_its_trigger_is_not_taken_for_late() {
+        // the tolerance is longer than the period, as a cautious rig may have it
+        let mut ingest = Ingest::new(&rig(), Settings { tolerance_ns: 50 * MS, ..settings(Some(0)) }, 0);
+        let packets: Vec<_> = (0..30i64)
+            .flat_map(|i| {
+                let stamp_ms = 1000 + 33 * i;
+                [packet(1, i as u32, stamp_ms - 5, stamp_ms - 4), packet(0, i as u32, stamp_ms, stamp_ms + 1)]
+            })
+            .collect();
+        let (formed, drops) = run(&mut ingest, &packets);
+        assert_eq!(drops, []);
+        assert!(formed.iter().all(|tick| !tick.decision.partial && tick.packets.len() == 2));
+    }
+
+    #[test]
+    fn a_silent_trigger_does_not_fill_the_memory() {
+        let mut ingest = Ingest::new(&rig(), settings(Some(0)), 0);
+        for i in 0..40_000i64 {
+            ingest.offer(packet(1, i as u32, 1000 + 30 * i, 1000 + 30 * i));
+            ingest.offer(packet(2, i as u32, 1000 + 30 * i, 1000 + 30 * i));
+        }
+        let accounts = ingest.accounts();
+        assert!(accounts.iter().all(balances));
+        assert!(accounts[1].pending < 10 && accounts[2].pending <= 2 * MAX_PACKETS as u64, "{accounts:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod run;
 pub mod writer;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Metadata record that says what ran.
 pub const RUN_HEADER: &str = "catseye:run";
@@ -58,7 +59,7 @@ pub struct Channel {
     /// Encoding of the schema, as `protobuf` or `ros2msg`.
     pub schema_encoding: String,
     /// The schema.
-    pub schema: Vec<u8>,
+    pub schema: Arc<[u8]>,
     /// Everything else that is known.
     pub metadata: BTreeMap<String, String>,
 }
@@ -72,7 +73,7 @@ impl Channel {
             message_encoding: "cdr".to_owned(),
             schema_name: ros2_name(R::NAME),
             schema_encoding: "ros2msg".to_owned(),
-            schema: R::schema().into_bytes(),
+            schema: R::schema().into_bytes().into(),
             metadata: BTreeMap::from([(SCHEMA_VERSION_KEY.to_owned(), version)]),
         }
     }
@@ -85,7 +86,7 @@ impl Channel {
             message_encoding: M::get_message_encoding(),
             schema_name: schema.name,
             schema_encoding: schema.encoding,
-            schema: schema.data.into_owned(),
+            schema: schema.data.into_owned().into(),
             metadata: BTreeMap::new(),
         }
     }

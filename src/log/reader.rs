@@ -152,7 +152,7 @@ pub struct LogReader {
     len: u64,
     fed: u64,
     linear: LinearReader,
-    schemas: BTreeMap<u16, (String, String, Vec<u8>)>,
+    schemas: BTreeMap<u16, (String, String, Arc<[u8]>)>,
     channels: BTreeMap<u16, Arc<Channel>>,
     ending: Option<Ending>,
     after_data: bool,
@@ -310,7 +310,7 @@ impl LogReader {
                 })
             }
             McapRecord::Schema { header, data } => {
-                self.schemas.insert(header.id, (header.name, header.encoding, data.into_owned()));
+                self.schemas.insert(header.id, (header.name, header.encoding, data.into_owned().into()));
                 Ok(Step::Nothing)
             }
             McapRecord::Channel(channel) => {

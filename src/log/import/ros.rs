@@ -855,7 +855,7 @@ fn db3_channels(connection: &Connection) -> rusqlite::Result<BTreeMap<i64, (u16,
             message_encoding: row.get(3)?,
             schema_name,
             schema_encoding,
-            schema,
+            schema: schema.into(),
             metadata: BTreeMap::new(),
         };
         channels.insert(row.get(0)?, (next, Arc::new(channel)));

@@ -414,7 +414,7 @@ mod tests {
             message_encoding: "raw".to_owned(),
             schema_name: String::new(),
             schema_encoding: String::new(),
-            schema: Vec::new(),
+            schema: Default::default(),
             metadata: BTreeMap::new(),
         };
         let channel = target.channel(channel, &StampInfo::SYNTHETIC).unwrap();

@@ -7,7 +7,7 @@
 use super::{Frame, PixelFormat};
 
 /// BT.601 coefficients in units of 1/65536.
-struct Bt601 {
+pub struct Bt601 {
     luma_offset: i32,
     luma_gain: i32,
     red_from_v: i32,
@@ -37,12 +37,20 @@ const FULL: Bt601 = Bt601 {
 };
 
 impl Bt601 {
-    fn of(frame: &Frame) -> &'static Bt601 {
+    /// The coefficients of a frame's range.
+    pub fn of(frame: &Frame) -> &'static Bt601 {
         if frame.full_range() { &FULL } else { &LIMITED }
     }
 
+    /// What luma gives to red, green and blue alike.
+    #[inline]
+    pub fn luma(&self, y: u8) -> i32 {
+        self.luma_gain * (i32::from(y) - self.luma_offset)
+    }
+
     /// What chroma adds to red, green and blue, with the half that rounds.
-    fn tint(&self, u: u8, v: u8) -> [i32; 3] {
+    #[inline]
+    pub fn tint(&self, u: u8, v: u8) -> [i32; 3] {
         let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
         let red = self.red_from_v * v;
         let green = self.green_from_u * u + self.green_from_v * v;
@@ -50,9 +58,15 @@ impl Bt601 {
         [red, green, blue].map(|value| value + 32_768)
     }
 
+    /// The byte of a sum of luma and tint.
+    #[inline]
+    pub fn byte(sum: i32) -> u8 {
+        (sum >> 16).clamp(0, 255) as u8
+    }
+
     fn rgb(&self, y: u8, tint: [i32; 3]) -> [u8; 3] {
-        let luma = self.luma_gain * (i32::from(y) - self.luma_offset);
-        tint.map(|value| ((luma + value) >> 16).clamp(0, 255) as u8)
+        let luma = self.luma(y);
+        tint.map(|value| Self::byte(luma + value))
     }
 
     /// Converts one row; every chroma pair `[u, v]` serves two pixels.

@@ -1,81 +1,34 @@
 //! Rows of a frame as red, green and blue bytes, converted only when they are looked at.
 //!
-//! Frames come from the sensors' decoders, rows go to the resizer and the remapper. Chroma formats follow ITU-R BT.601
-//! in units of 1/65536: `(luma_gain * (y - luma_offset) + chroma + 32768) >> 16`, clamped to 0..=255, chroma from the
-//! nearest sample. These are the integers of `catseye_sensors::picture::convert`, against which the tests hold them.
+//! Frames come from the sensors' decoders, rows go to the resizer and the remapper. Chroma formats follow the integers of
+//! [`Bt601`], chroma from the nearest sample; the tests hold rows against whole frames converted there.
 
+use catseye_sensors::picture::convert::Bt601;
 use catseye_sensors::picture::{Frame, PixelFormat};
 
-/// BT.601 coefficients in units of 1/65536.
-struct Bt601 {
-    luma_offset: i32,
-    luma_gain: i32,
-    red_from_v: i32,
-    green_from_u: i32,
-    green_from_v: i32,
-    blue_from_u: i32,
-}
-
-/// Luma 16..=235 and chroma 16..=240.
-const LIMITED: Bt601 = Bt601 {
-    luma_offset: 16,
-    luma_gain: 76_309,
-    red_from_v: 104_597,
-    green_from_u: -25_675,
-    green_from_v: -53_279,
-    blue_from_u: 132_201,
-};
-
-/// Luma and chroma 0..=255.
-const FULL: Bt601 = Bt601 {
-    luma_offset: 0,
-    luma_gain: 65_536,
-    red_from_v: 91_881,
-    green_from_u: -22_553,
-    green_from_v: -46_802,
-    blue_from_u: 116_130,
-};
-
-impl Bt601 {
-    fn luma(&self, y: u8) -> i32 {
-        self.luma_gain * (i32::from(y) - self.luma_offset)
+/// Converts pairs of pixels, each with its `[u, v]`, into the three planes of `scratch`.
+fn convert<'a>(
+    bt601: &Bt601,
+    luma: impl Iterator<Item = [u8; 2]>,
+    chroma: impl Iterator<Item = [u8; 2]>,
+    width: usize,
+    scratch: &'a mut [u8],
+) -> Row<'a> {
+    let plane = scratch_bytes(width) / 3;
+    let (red, rest) = scratch.split_at_mut(plane);
+    let (green, blue) = rest.split_at_mut(plane);
+    let reds = red.as_chunks_mut::<2>().0.iter_mut();
+    let greens = green.as_chunks_mut::<2>().0.iter_mut();
+    let blues = blue.as_chunks_mut::<2>().0.iter_mut();
+    let outputs = reds.zip(greens).zip(blues);
+    for (((red, green), blue), (luma, [u, v])) in outputs.zip(luma.zip(chroma)) {
+        let [to_red, to_green, to_blue] = bt601.tint(u, v);
+        let luma = luma.map(|y| bt601.luma(y));
+        *red = luma.map(|luma| Bt601::byte(luma + to_red));
+        *green = luma.map(|luma| Bt601::byte(luma + to_green));
+        *blue = luma.map(|luma| Bt601::byte(luma + to_blue));
     }
-
-    /// What chroma adds to red, green and blue, with the half that rounds.
-    fn tint(&self, [u, v]: [u8; 2]) -> [i32; 3] {
-        let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
-        [self.red_from_v * v, self.green_from_u * u + self.green_from_v * v, self.blue_from_u * u]
-            .map(|value| value + 32_768)
-    }
-
-    /// Converts pairs of pixels, each with its `[u, v]`, into the three planes of `scratch`.
-    fn convert<'a>(
-        &self,
-        luma: impl Iterator<Item = [u8; 2]>,
-        chroma: impl Iterator<Item = [u8; 2]>,
-        width: usize,
-        scratch: &'a mut [u8],
-    ) -> Row<'a> {
-        let plane = scratch_bytes(width) / 3;
-        let (red, rest) = scratch.split_at_mut(plane);
-        let (green, blue) = rest.split_at_mut(plane);
-        let reds = red.as_chunks_mut::<2>().0.iter_mut();
-        let greens = green.as_chunks_mut::<2>().0.iter_mut();
-        let blues = blue.as_chunks_mut::<2>().0.iter_mut();
-        let outputs = reds.zip(greens).zip(blues);
-        for (((red, green), blue), (luma, chroma)) in outputs.zip(luma.zip(chroma)) {
-            let [to_red, to_green, to_blue] = self.tint(chroma);
-            let luma = luma.map(|y| self.luma(y));
-            *red = luma.map(|luma| byte(luma + to_red));
-            *green = luma.map(|luma| byte(luma + to_green));
-            *blue = luma.map(|luma| byte(luma + to_blue));
-        }
-        Row::Planar([&*red, &*green, &*blue])
-    }
-}
-
-fn byte(value: i32) -> u8 {
-    (value >> 16).clamp(0, 255) as u8
+    Row::Planar([&*red, &*green, &*blue])
 }
 
 /// One row of a picture. Planes may be a byte longer than the picture is wide.
@@ -101,7 +54,7 @@ pub(super) fn row<'a>(frame: &'a Frame, y: usize, scratch: &'a mut [u8]) -> Row<
     let (width, height) = (frame.width_px() as usize, frame.height_px() as usize);
     let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
     let data = frame.data();
-    let bt601 = if frame.full_range() { &FULL } else { &LIMITED };
+    let bt601 = Bt601::of(frame);
     // A luma row of odd width is read one byte into what follows, so that pixels come in pairs; the byte is not shown.
     let luma_pairs = || line(data, y * width, 2 * half_width).as_chunks::<2>().0.iter().copied();
     let chroma_plane = width * height;
@@ -111,25 +64,25 @@ pub(super) fn row<'a>(frame: &'a Frame, y: usize, scratch: &'a mut [u8]) -> Row<
         PixelFormat::Mono8 => Row::Planar([line(data, y * width, width); 3]),
         PixelFormat::Nv12 => {
             let chroma = line(data, chroma_plane + (y / 2) * 2 * half_width, 2 * half_width);
-            bt601.convert(luma_pairs(), chroma.as_chunks::<2>().0.iter().copied(), width, scratch)
+            convert(bt601, luma_pairs(), chroma.as_chunks::<2>().0.iter().copied(), width, scratch)
         }
         PixelFormat::I420 => {
             let u_start = chroma_plane + (y / 2) * half_width;
             let u = line(data, u_start, half_width);
             let v = line(data, u_start + half_width * half_height, half_width);
-            bt601.convert(luma_pairs(), u.iter().zip(v).map(|(&u, &v)| [u, v]), width, scratch)
+            convert(bt601, luma_pairs(), u.iter().zip(v).map(|(&u, &v)| [u, v]), width, scratch)
         }
         PixelFormat::Yuyv => {
             let quads = line(data, y * 4 * half_width, 4 * half_width).as_chunks::<4>().0;
             let luma = quads.iter().map(|&[first, _, second, _]| [first, second]);
             let chroma = quads.iter().map(|&[_, u, _, v]| [u, v]);
-            bt601.convert(luma, chroma, width, scratch)
+            convert(bt601, luma, chroma, width, scratch)
         }
         PixelFormat::Uyvy => {
             let quads = line(data, y * 4 * half_width, 4 * half_width).as_chunks::<4>().0;
             let luma = quads.iter().map(|&[_, first, _, second]| [first, second]);
             let chroma = quads.iter().map(|&[u, _, v, _]| [u, v]);
-            bt601.convert(luma, chroma, width, scratch)
+            convert(bt601, luma, chroma, width, scratch)
         }
     }
 }

@@ -29,6 +29,12 @@ pub fn decode(bytes: &[u8], frame: &mut Frame, limits: &Limits) -> Result<(), Pi
     let (width_px, height_px) = decoder.read_header_info().map_err(refused)?.size();
     let rgb_bytes = limits.check(width_px, height_px, PixelFormat::Rgb8)?;
     let mut reader = decoder.read_info().map_err(refused)?;
+    // the decoder takes for granted that a palette is whole, and panics where it is not
+    let palette_bytes = reader.info().palette.as_deref().map_or(0, <[u8]>::len);
+    if !palette_bytes.is_multiple_of(3) || palette_bytes > 3 * 256 {
+        let expected = "expected 3 bytes for each of at most 256 colours of its palette";
+        return Err(damaged(&format!("{expected}, found {palette_bytes}")));
+    }
     let (color, _) = reader.output_color_type();
     let decoded_bytes = reader.output_buffer_size().unwrap_or(usize::MAX);
     if decoded_bytes > limits.max_bytes {
@@ -116,6 +122,20 @@ mod tests {
         decode(file, &mut frame, &Limits::default()).unwrap();
         assert_eq!(frame.format(), PixelFormat::Rgb8);
         frame.into_data()
+    }
+
+    #[test]
+    fn a_palette_that_is_not_whole_is_refused() {
+        for palette in [2, 3 * 256 + 1] {
+            let mut bytes = Vec::new();
+            let mut encoder = ::png::Encoder::new(&mut bytes, 1, 1);
+            encoder.set_color(ColorType::Indexed);
+            encoder.set_depth(::png::BitDepth::Eight);
+            encoder.set_palette(vec![7_u8; palette]);
+            encoder.write_header().unwrap().write_image_data(&[0]).unwrap();
+            let error = decode(&bytes, &mut Frame::default(), &Limits::default()).unwrap_err().to_string();
+            assert!(error.contains("palette") || palette > 768, "{error}");
+        }
     }
 
     #[test]

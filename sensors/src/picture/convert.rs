@@ -6,34 +6,75 @@
 
 use super::{Frame, PixelFormat};
 
-/// BT.601 coefficients in units of 1/65536.
+/// A coefficient: `whole + part / 65536`. Split like this, a sum of products needs 16-bit factors only, of which every
+/// processor multiplies many at a time.
+struct Gain {
+    whole: i16,
+    part: i16,
+}
+
+impl Gain {
+    /// From units of 1/65536.
+    const fn new(units: i32) -> Gain {
+        let part = units as i16;
+        Gain { whole: ((units - part as i32) >> 16) as i16, part }
+    }
+
+    #[inline]
+    fn times(&self, value: i16) -> Sum {
+        Sum { whole: self.whole * value, part: i32::from(self.part) * i32::from(value) }
+    }
+}
+
+/// What luma or chroma gives to a colour: `whole + part / 65536`.
+#[derive(Clone, Copy)]
+pub struct Sum {
+    whole: i16,
+    part: i32,
+}
+
+impl Sum {
+    #[inline]
+    fn plus(self, other: Sum) -> Sum {
+        Sum { whole: self.whole + other.whole, part: self.part + other.part }
+    }
+
+    /// The byte of the sum of luma and tint.
+    #[inline]
+    pub fn byte(self, tint: Sum) -> u8 {
+        let sum = self.plus(tint);
+        (sum.whole + (sum.part >> 16) as i16).clamp(0, 255) as u8
+    }
+}
+
+/// BT.601 coefficients.
 pub struct Bt601 {
-    luma_offset: i32,
-    luma_gain: i32,
-    red_from_v: i32,
-    green_from_u: i32,
-    green_from_v: i32,
-    blue_from_u: i32,
+    luma_offset: i16,
+    luma_gain: Gain,
+    red_from_v: Gain,
+    green_from_u: Gain,
+    green_from_v: Gain,
+    blue_from_u: Gain,
 }
 
 /// Luma 16..=235 and chroma 16..=240: gains are 255/219 and (255/224) times those of the full range.
 const LIMITED: Bt601 = Bt601 {
     luma_offset: 16,
-    luma_gain: 76_309,
-    red_from_v: 104_597,
-    green_from_u: -25_675,
-    green_from_v: -53_279,
-    blue_from_u: 132_201,
+    luma_gain: Gain::new(76_309),
+    red_from_v: Gain::new(104_597),
+    green_from_u: Gain::new(-25_675),
+    green_from_v: Gain::new(-53_279),
+    blue_from_u: Gain::new(132_201),
 };
 
 /// Luma and chroma 0..=255: 1.402, -0.344136, -0.714136 and 1.772.
 const FULL: Bt601 = Bt601 {
     luma_offset: 0,
-    luma_gain: 65_536,
-    red_from_v: 91_881,
-    green_from_u: -22_553,
-    green_from_v: -46_802,
-    blue_from_u: 116_130,
+    luma_gain: Gain::new(65_536),
+    red_from_v: Gain::new(91_881),
+    green_from_u: Gain::new(-22_553),
+    green_from_v: Gain::new(-46_802),
+    blue_from_u: Gain::new(116_130),
 };
 
 impl Bt601 {
@@ -44,29 +85,22 @@ impl Bt601 {
 
     /// What luma gives to red, green and blue alike.
     #[inline]
-    pub fn luma(&self, y: u8) -> i32 {
-        self.luma_gain * (i32::from(y) - self.luma_offset)
+    pub fn luma(&self, y: u8) -> Sum {
+        self.luma_gain.times(i16::from(y) - self.luma_offset)
     }
 
     /// What chroma adds to red, green and blue, with the half that rounds.
     #[inline]
-    pub fn tint(&self, u: u8, v: u8) -> [i32; 3] {
-        let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
-        let red = self.red_from_v * v;
-        let green = self.green_from_u * u + self.green_from_v * v;
-        let blue = self.blue_from_u * u;
-        [red, green, blue].map(|value| value + 32_768)
+    pub fn tint(&self, u: u8, v: u8) -> [Sum; 3] {
+        const HALF: Sum = Sum { whole: 0, part: 32_768 };
+        let (u, v) = (i16::from(u) - 128, i16::from(v) - 128);
+        let green = self.green_from_u.times(u).plus(self.green_from_v.times(v));
+        [self.red_from_v.times(v).plus(HALF), green.plus(HALF), self.blue_from_u.times(u).plus(HALF)]
     }
 
-    /// The byte of a sum of luma and tint.
-    #[inline]
-    pub fn byte(sum: i32) -> u8 {
-        (sum >> 16).clamp(0, 255) as u8
-    }
-
-    fn rgb(&self, y: u8, tint: [i32; 3]) -> [u8; 3] {
+    fn rgb(&self, y: u8, tint: [Sum; 3]) -> [u8; 3] {
         let luma = self.luma(y);
-        tint.map(|value| Self::byte(luma + value))
+        tint.map(|tint| luma.byte(tint))
     }
 
     /// Converts one row; every chroma pair `[u, v]` serves two pixels.

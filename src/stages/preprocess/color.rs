@@ -24,9 +24,9 @@ fn convert<'a>(
     for (((red, green), blue), (luma, [u, v])) in outputs.zip(luma.zip(chroma)) {
         let [to_red, to_green, to_blue] = bt601.tint(u, v);
         let luma = luma.map(|y| bt601.luma(y));
-        *red = luma.map(|luma| Bt601::byte(luma + to_red));
-        *green = luma.map(|luma| Bt601::byte(luma + to_green));
-        *blue = luma.map(|luma| Bt601::byte(luma + to_blue));
+        *red = luma.map(|luma| luma.byte(to_red));
+        *green = luma.map(|luma| luma.byte(to_green));
+        *blue = luma.map(|luma| luma.byte(to_blue));
     }
     Row::Planar([&*red, &*green, &*blue])
 }

@@ -290,7 +290,7 @@ struct Placement {
 
 /// Where the pixels of the network's input come from.
 enum Source {
-    Resize(Option<Resizer>),
+    Resize(Option<Box<Resizer>>),
     Remap(Remap),
 }
 
@@ -346,7 +346,7 @@ impl Preprocessor {
         match &mut self.source {
             Source::Resize(slot) => {
                 if slot.as_ref().is_none_or(|resizer| !resizer.is_for(width_px, height_px)) {
-                    *slot = Some(Resizer::new(&self.layout, placement, width_px, height_px));
+                    *slot = Some(Box::new(Resizer::new(&self.layout, placement, width_px, height_px)));
                 }
                 if let Some(resizer) = slot {
                     resizer.run(frame, &self.layout, &mut self.scratch, planes);

@@ -14,17 +14,14 @@ use super::{ChannelOrder, Layout, Placement};
 /// One in the weights' fixed point.
 const ONE: f32 = 2048.0;
 
-/// The two source pixels of an output column.
-#[derive(Clone, Copy)]
-struct Column {
-    left: usize,
-    weights: [i32; 2],
-}
-
-impl Column {
-    fn blend(&self, left: u8, right: u8) -> i16 {
-        ((i32::from(left) * self.weights[0] + i32::from(right) * self.weights[1]) >> 4) as i16
-    }
+/// The two source pixels of every output column. Places and weights lie apart, so that the bytes are first picked out one by
+/// one and then mixed many at a time.
+struct Columns {
+    lefts: Vec<usize>,
+    /// Weights of the left and of the right pixels.
+    weights: [Vec<i16>; 2],
+    /// The bytes of one plane: left and right pixels.
+    picked: [Vec<u8>; 2],
 }
 
 /// The two source rows of an output row; they are the same one at the edges.
@@ -47,21 +44,39 @@ fn weights(fraction: f32) -> [i16; 2] {
     [((1.0 - fraction) * ONE).round_ties_even() as i16, (fraction * ONE).round_ties_even() as i16]
 }
 
-/// Columns for a source of at least two pixels: at an edge all weight is on the pixel at the edge.
-fn columns(from: usize, to: usize) -> Vec<Column> {
-    let last = from.saturating_sub(1);
-    let column = |index| {
-        let (before, fraction) = position(index, from, to);
-        let left = usize::try_from(before).unwrap_or(0);
-        if before < 0 {
-            return Column { left: 0, weights: [2048, 0] };
+impl Columns {
+    /// For a source of at least two pixels: at an edge all weight is on the pixel at the edge.
+    fn new(from: usize, to: usize) -> Columns {
+        let last = from.saturating_sub(1);
+        let column = |index| {
+            let (before, fraction) = position(index, from, to);
+            let left = usize::try_from(before).unwrap_or(0);
+            if before < 0 {
+                return (0, [2048, 0]);
+            }
+            if left >= last {
+                return (last.saturating_sub(1), [0, 2048]);
+            }
+            (left, weights(fraction))
+        };
+        let (lefts, weights): (Vec<usize>, Vec<[i16; 2]>) = (0..to).map(column).unzip();
+        let weights = [0, 1].map(|side| weights.iter().map(|pair| pair[side]).collect());
+        Columns { lefts, weights, picked: [vec![0; to], vec![0; to]] }
+    }
+
+    /// Resamples one plane, whose pixels lie `STEP` bytes apart.
+    fn blend<const STEP: usize>(&mut self, plane: &[u8], out: &mut [i16]) {
+        let [lefts, rights] = &mut self.picked;
+        for (at, (left, right)) in self.lefts.iter().zip(lefts.iter_mut().zip(rights.iter_mut())) {
+            let Some(pixels) = plane.get(STEP * at..).and_then(|rest| rest.get(..=STEP)) else { return };
+            (*left, *right) = (pixels[0], pixels[STEP]);
         }
-        if left >= last {
-            return Column { left: last.saturating_sub(1), weights: [0, 2048] };
+        let weights = self.weights[0].iter().zip(&self.weights[1]);
+        let product = |byte: u8, weight: i16| i32::from(i16::from(byte)) * i32::from(weight);
+        for ((left, right), ((on_left, on_right), out)) in lefts.iter().zip(rights.iter()).zip(weights.zip(out)) {
+            *out = ((product(*left, *on_left) + product(*right, *on_right)) >> 4) as i16;
         }
-        Column { left, weights: weights(fraction).map(i32::from) }
-    };
-    (0..to).map(column).collect()
+    }
 }
 
 /// Lines: at an edge the row at the edge stands for the missing one and both keep their weights.
@@ -79,7 +94,7 @@ fn lines(from: usize, to: usize) -> Vec<Line> {
 pub(super) struct Resizer {
     picture: [u32; 2],
     placement: Placement,
-    columns: Vec<Column>,
+    columns: Columns,
     lines: Vec<Line>,
     cache: Cache,
 }
@@ -88,7 +103,7 @@ impl Resizer {
     /// For pictures of this size, which is at least 2 by 2.
     pub(super) fn new(layout: &Layout, placement: Placement, width_px: u32, height_px: u32) -> Resizer {
         debug_assert!(placement.left + placement.width <= layout.width);
-        let columns = columns(width_px as usize, placement.width);
+        let columns = Columns::new(width_px as usize, placement.width);
         let lines = lines(height_px as usize, placement.height);
         let cache = Cache::new(3 * placement.width);
         Resizer { picture: [width_px, height_px], placement, columns, lines, cache }
@@ -153,37 +168,23 @@ impl Cache {
 }
 
 /// Resamples a row across into three planes in the network's order.
-fn blend_columns(row: &Row<'_>, order: ChannelOrder, columns: &[Column], blended: &mut [i16]) {
-    let (first, rest) = blended.split_at_mut(columns.len());
-    let (second, third) = rest.split_at_mut(columns.len());
+fn blend_columns(row: &Row<'_>, order: ChannelOrder, columns: &mut Columns, blended: &mut [i16]) {
+    let (first, rest) = blended.split_at_mut(columns.lefts.len());
+    let (second, third) = rest.split_at_mut(columns.lefts.len());
     match *row {
-        Row::Packed { pixels, blue_first } if blue_first == (order == ChannelOrder::Bgr) => {
-            blend_packed(pixels, columns, first, second, third);
+        Row::Packed { pixels, blue_first } => {
+            let is_turned = blue_first != (order == ChannelOrder::Bgr);
+            let (outer, inner) = if is_turned { (third, first) } else { (first, third) };
+            columns.blend::<3>(pixels, outer);
+            columns.blend::<3>(pixels.get(1..).unwrap_or_default(), second);
+            columns.blend::<3>(pixels.get(2..).unwrap_or_default(), inner);
         }
-        Row::Packed { pixels, .. } => blend_packed(pixels, columns, third, second, first),
         Row::Planar([red, green, blue]) => {
             let (outer, inner) = if order == ChannelOrder::Rgb { (red, blue) } else { (blue, red) };
-            blend_plane(outer, columns, first);
-            blend_plane(green, columns, second);
-            blend_plane(inner, columns, third);
+            columns.blend::<1>(outer, first);
+            columns.blend::<1>(green, second);
+            columns.blend::<1>(inner, third);
         }
-    }
-}
-
-fn blend_packed(pixels: &[u8], columns: &[Column], first: &mut [i16], second: &mut [i16], third: &mut [i16]) {
-    let outputs = first.iter_mut().zip(second).zip(third);
-    for (column, ((first, second), third)) in columns.iter().zip(outputs) {
-        let Some(pair) = pixels.get(3 * column.left..).and_then(|rest| rest.first_chunk::<6>()) else { return };
-        *first = column.blend(pair[0], pair[3]);
-        *second = column.blend(pair[1], pair[4]);
-        *third = column.blend(pair[2], pair[5]);
-    }
-}
-
-fn blend_plane(plane: &[u8], columns: &[Column], out: &mut [i16]) {
-    for (column, out) in columns.iter().zip(out) {
-        let Some(pair) = plane.get(column.left..).and_then(|rest| rest.first_chunk::<2>()) else { return };
-        *out = column.blend(pair[0], pair[1]);
     }
 }
 

@@ -5,11 +5,12 @@
 //! `objectness^0.6 class^0.4`, the middle is `(cell + tanh) / cells` and the size `sigmoid`, in parts of the input.
 
 use crate::math::sigmoid_f32;
-use crate::messages::CameraDetections;
 use crate::stages::infer::Tensor;
 
-use super::nms::{Candidate, Candidates};
-use super::{Cell, Decode, DecodeOutputsError, Head, PlaneMaxima, Row, View, box_around, cells, has_classes};
+use super::{
+    Cell, Decode, DecodeOutputsError, Found, Head, PlaneMaxima, ReadBoxes, Row, box_around, cells, detector,
+    has_classes,
+};
 
 /// Network pixels per cell of the one grid.
 pub const STRIDE: usize = 16;
@@ -18,78 +19,51 @@ const OBJECT_POWER: f32 = 0.6;
 /// Weight of the class in a score.
 const CLASS_POWER: f32 = 0.4;
 
-/// Decoder of FastestDet outputs.
-#[derive(Debug)]
-pub struct FastestDet {
+/// Reads FastestDet outputs.
+struct FastestDet {
     network: [f32; 2],
     columns: usize,
     rows: usize,
     cells: Vec<Cell>,
     maxima: PlaneMaxima,
-    candidates: Candidates,
 }
 
-impl FastestDet {
-    /// A decoder for a network input of this size in pixels.
-    pub fn new(width: usize, height: usize) -> Self {
-        let cells = cells(width, height, &[STRIDE]);
-        FastestDet {
-            network: [width as f32, height as f32],
-            columns: width.div_ceil(STRIDE),
-            rows: height.div_ceil(STRIDE),
-            maxima: PlaneMaxima::with_capacity(cells.len()),
-            candidates: Candidates::with_capacity(cells.len()),
-            cells,
-        }
-    }
+/// A decoder of FastestDet outputs for a network input of this size in pixels.
+pub fn decoder(width: usize, height: usize) -> Box<dyn Decode> {
+    let network = [width as f32, height as f32];
+    let (columns, rows) = (width.div_ceil(STRIDE), height.div_ceil(STRIDE));
+    let cells = cells(width, height, &[STRIDE]);
+    let maxima = PlaneMaxima::with_capacity(cells.len());
+    detector(cells.len(), FastestDet { network, columns, rows, cells, maxima })
 }
 
-impl Decode for FastestDet {
-    fn decode(
-        &mut self,
-        outputs: &[Tensor],
-        row: usize,
-        view: &View<'_>,
-        seen: &mut CameraDetections,
-    ) -> Result<(), DecodeOutputsError> {
-        seen.objects.clear();
-        self.candidates.clear();
+impl ReadBoxes for FastestDet {
+    fn read(&mut self, outputs: &[Tensor], row: usize, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
         let row = Row::take(Head::FastestDet, outputs, 0, row)?;
         let count = self.cells.len();
-        let misfit = || row.misfit(format!("[batch, 5 + classes, {}, {}]", self.rows, self.columns));
         match row.shape {
             [channels, rows, columns]
                 if count > 0 && *rows == self.rows && *columns == self.columns && has_classes(*channels, 5) => {}
-            _ => return Err(misfit()),
+            _ => return Err(row.misfit(format!("[batch, 5 + classes, {}, {}]", self.rows, self.columns))),
         }
-        let mut planes = row.values.chunks_exact(count);
-        let (Some(objects), Some(x), Some(y), Some(width), Some(height)) =
-            (planes.next(), planes.next(), planes.next(), planes.next(), planes.next())
-        else {
-            return Err(misfit());
-        };
-        self.maxima.read(count, planes);
+        let ([objects, x, y, width, height], classes) = row.planes::<5>(count);
+        self.maxima.read(count, classes);
         let [network_width, network_height] = self.network;
         let cell_width = network_width / self.columns as f32;
         let cell_height = network_height / self.rows as f32;
         let boxes = x.iter().zip(y).zip(width.iter().zip(height));
         let scores = objects.iter().zip(self.maxima.iter());
         let all = (0_u32..).zip(&self.cells).zip(scores.zip(boxes));
-        for ((anchor, cell), ((object, (largest, class)), ((x, y), (width, height)))) in all {
-            let score = joint_score(*object, largest);
-            if score.is_nan() || score <= view.score_threshold {
-                continue;
-            }
-            let network_box = box_around(
-                (cell.x + libm::tanhf(*x)) * cell_width,
-                (cell.y + libm::tanhf(*y)) * cell_height,
-                sigmoid_f32(*width) * network_width,
-                sigmoid_f32(*height) * network_height,
-            );
-            let box_px = view.letterbox.to_picture(network_box);
-            self.candidates.push(Candidate { box_px, score, class, anchor });
+        for ((anchor, cell), ((object, (class, largest)), ((x, y), (width, height)))) in all {
+            found.add(anchor, (class, joint_score(*object, largest)), || {
+                box_around(
+                    (cell.x + libm::tanhf(*x)) * cell_width,
+                    (cell.y + libm::tanhf(*y)) * cell_height,
+                    sigmoid_f32(*width) * network_width,
+                    sigmoid_f32(*height) * network_height,
+                )
+            });
         }
-        self.candidates.keep_best(view.iou_threshold, view.max_detections, &mut seen.objects);
         Ok(())
     }
 }
@@ -107,6 +81,7 @@ fn joint_score(object: f32, class: f32) -> f32 {
 mod tests {
     use super::super::testing::{doubled_view, tensor};
     use super::*;
+    use crate::messages::CameraDetections;
 
     const CELLS: usize = 4 * 2;
     const CHANNELS: usize = 5 + 2;
@@ -114,7 +89,7 @@ mod tests {
     fn decode(data: Vec<f32>) -> CameraDetections {
         let mut seen = CameraDetections::default();
         let outputs = [tensor(&[1, CHANNELS, 2, 4], data)];
-        FastestDet::new(64, 32).decode(&outputs, 0, &doubled_view(), &mut seen).unwrap();
+        decoder(64, 32).decode(&outputs, 0, &doubled_view(), &mut seen).unwrap();
         seen
     }
 
@@ -164,7 +139,7 @@ mod tests {
     fn another_grid_is_refused() {
         let mut seen = CameraDetections::default();
         let outputs = [tensor(&[1, CHANNELS, 4, 2], vec![0.0; CELLS * CHANNELS])];
-        let error = FastestDet::new(64, 32).decode(&outputs, 0, &doubled_view(), &mut seen).unwrap_err();
+        let error = decoder(64, 32).decode(&outputs, 0, &doubled_view(), &mut seen).unwrap_err();
         assert_eq!(
             error.to_string(),
             "output 0 of fastestdet: expected [batch, 5 + classes, 2, 4], found shape [1, 7, 4, 2]"

@@ -27,11 +27,16 @@ pub mod yolox;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::array;
+use std::slice::ChunksExact;
+
 use thiserror::Error;
 
 use crate::messages::{BoxPx, CameraDetections};
 use crate::stages::infer::{Tensor, TensorSpec};
 use crate::stages::preprocess::{Layout, Letterbox};
+
+use nms::{Candidate, Candidates};
 
 /// Most classes that a detector may tell apart; more means that an output's shape was misread.
 pub const MAX_CLASSES: usize = 4096;
@@ -263,17 +268,37 @@ impl Head {
         }
     }
 
+    /// How many classes a model with this head tells apart, where the shapes of its outputs say so and make sense.
+    pub fn class_count(self, outputs: &[TensorSpec]) -> Option<usize> {
+        let size = |output: usize, dimension: usize| {
+            outputs.get(output).and_then(|output| output.shape.get(dimension).copied().flatten())
+        };
+        // the size that counts the classes, and how much of it stands before them
+        let (values, before_classes) = match self {
+            Head::Yolox | Head::YoloV5 => (size(0, 2), 5),
+            Head::YoloV8 => (size(0, 1), 4),
+            Head::FastestDet => (size(0, 1), 5),
+            Head::PicoDet => (size(0, 2), 0),
+            Head::RtDetr => match rtdetr::find_pair(outputs) {
+                Some((logits, _)) => (size(logits, 2), 0),
+                None => (size(0, 2), 4),
+            },
+            Head::TwinLiteNet => return None,
+        };
+        values.filter(|values| has_classes(*values, before_classes)).map(|values| values - before_classes)
+    }
+
     /// A decoder for a network of this size in pixels. `outputs` tell which output is which where names do.
     pub fn decoder(self, width: usize, height: usize, outputs: &[TensorSpec]) -> Box<dyn Decode> {
         // a model's file may claim any size; the buffers must not follow it
         let (width, height) = (width.min(MAX_NETWORK_PX), height.min(MAX_NETWORK_PX));
         match self {
-            Head::Yolox => Box::new(yolox::Yolox::new(width, height)),
-            Head::YoloV5 => Box::new(yolov5::YoloV5::new(width, height)),
-            Head::YoloV8 => Box::new(yolov8::YoloV8::new(width, height)),
-            Head::FastestDet => Box::new(fastestdet::FastestDet::new(width, height)),
-            Head::PicoDet => Box::new(picodet::PicoDet::new(width, height)),
-            Head::RtDetr => Box::new(rtdetr::RtDetr::new(width, height, outputs)),
+            Head::Yolox => yolox::decoder(width, height),
+            Head::YoloV5 => yolov5::decoder(width, height),
+            Head::YoloV8 => yolov8::decoder(width, height),
+            Head::FastestDet => fastestdet::decoder(width, height),
+            Head::PicoDet => picodet::decoder(width, height),
+            Head::RtDetr => rtdetr::decoder(width, height, outputs),
             Head::TwinLiteNet => Box::new(twinlitenet::TwinLiteNet::new(width, height, outputs)),
         }
     }
@@ -377,6 +402,72 @@ fn is_picodet(outputs: &[TensorSpec]) -> bool {
     })
 }
 
+/// The part of a detector that differs from head to head.
+pub(crate) trait ReadBoxes: Send {
+    /// Whether boxes that repeat a stronger one are dropped.
+    const SUPPRESSES: bool = true;
+
+    /// Reads the boxes and scores in one row of the batch.
+    fn read(&mut self, outputs: &[Tensor], row: usize, found: &mut Found<'_>) -> Result<(), DecodeOutputsError>;
+}
+
+/// Takes what a detector reads, of one picture.
+pub(crate) struct Found<'a> {
+    letterbox: Letterbox,
+    score_threshold: f32,
+    candidates: &'a mut Candidates,
+}
+
+impl Found<'_> {
+    /// Adds a box in network pixels if its score is above the threshold, which NaN never is.
+    pub fn add(&mut self, anchor: u32, (class, score): (u16, f32), network_box: impl FnOnce() -> BoxPx) {
+        if score > self.score_threshold {
+            let box_px = self.letterbox.to_picture(network_box());
+            self.candidates.push(Candidate { box_px, score, class, anchor });
+        }
+    }
+
+    /// Adds a box whose score is its objectness times the largest of its class scores.
+    pub fn add_joint(&mut self, anchor: u32, object: f32, classes: &[f32], network_box: impl FnOnce() -> BoxPx) {
+        // class scores are at most 1, so no product can pass where the objectness does not
+        if object.is_nan() || object <= self.score_threshold {
+            return;
+        }
+        self.add(anchor, first_largest(classes.iter().map(|value| object * value)), network_box);
+    }
+}
+
+/// Decodes the outputs of a network that sees boxes.
+struct Detector<R> {
+    reader: R,
+    candidates: Candidates,
+}
+
+impl<R: ReadBoxes> Decode for Detector<R> {
+    fn decode(
+        &mut self,
+        outputs: &[Tensor],
+        row: usize,
+        view: &View<'_>,
+        seen: &mut CameraDetections,
+    ) -> Result<(), DecodeOutputsError> {
+        seen.objects.clear();
+        self.candidates.clear();
+        let View { letterbox, score_threshold, .. } = *view;
+        let mut found = Found { letterbox, score_threshold, candidates: &mut self.candidates };
+        self.reader.read(outputs, row, &mut found)?;
+        // no overlap is above infinity
+        let iou_threshold = if R::SUPPRESSES { view.iou_threshold } else { f32::INFINITY };
+        self.candidates.keep_best(iou_threshold, view.max_detections, &mut seen.objects);
+        Ok(())
+    }
+}
+
+/// A decoder for a network that sees at most so many boxes.
+pub(crate) fn detector(boxes: usize, reader: impl ReadBoxes + 'static) -> Box<dyn Decode> {
+    Box::new(Detector { reader, candidates: Candidates::with_capacity(boxes) })
+}
+
 /// Strides of the usual detectors.
 pub(crate) const STRIDES_TO_32: [usize; 3] = [8, 16, 32];
 /// Strides of detectors with one more level.
@@ -449,6 +540,12 @@ impl<'t> Row<'t> {
         Ok(Row { head, output, whole, shape, values })
     }
 
+    /// The values as planes of `count` values each, which must not be 0: the `FIRST` ones by themselves, then the rest.
+    pub fn planes<const FIRST: usize>(&self, count: usize) -> ([&'t [f32]; FIRST], ChunksExact<'t, f32>) {
+        let mut planes = self.values.chunks_exact(count);
+        (array::from_fn(|_| planes.next().unwrap_or_default()), planes)
+    }
+
     /// The error that says what shape would fit.
     pub fn misfit(&self, expected: String) -> DecodeOutputsError {
         let found = self.whole.to_vec();
@@ -502,9 +599,9 @@ impl PlaneMaxima {
         }
     }
 
-    /// Largest score and its class, anchor by anchor.
-    pub fn iter(&self) -> impl Iterator<Item = (f32, u16)> {
-        self.scores.iter().copied().zip(self.classes.iter().copied())
+    /// The class with the largest score and that score, anchor by anchor.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, f32)> {
+        self.classes.iter().copied().zip(self.scores.iter().copied())
     }
 }
 
@@ -559,6 +656,34 @@ mod tests {
     }
 
     #[test]
+    fn shapes_tell_how_many_classes_there_are() {
+        let count = |head: Head, shape: &[usize]| head.class_count(&[spec("output", shape)]);
+        assert_eq!(count(Head::Yolox, &[1, 3549, 85]), Some(80));
+        assert_eq!(count(Head::YoloV5, &[0, 0, 6]), Some(1));
+        assert_eq!(count(Head::YoloV8, &[1, 84, 8400]), Some(80));
+        assert_eq!(count(Head::FastestDet, &[1, 85, 22, 22]), Some(80));
+        assert_eq!(count(Head::PicoDet, &[1, 2704, 80]), Some(80));
+        assert_eq!(count(Head::RtDetr, &[1, 300, 84]), Some(80));
+        let pair = [spec("pred_boxes", &[1, 300, 4]), spec("logits", &[1, 300, 80])];
+        assert_eq!(Head::RtDetr.class_count(&pair), Some(80));
+        assert_eq!(count(Head::TwinLiteNet, &[1, 2, 360, 640]), None);
+    }
+
+    #[test]
+    fn shapes_that_are_open_or_make_no_sense_tell_no_classes() {
+        for head in Head::ALL {
+            for shape in [&[0, 0, 0][..], &[1, 0, 0, 0], &[1], &[]] {
+                assert_eq!(head.class_count(&[spec("output", shape)]), None, "{head:?} {shape:?}");
+            }
+            assert_eq!(head.class_count(&[]), None);
+            // too many to be classes
+            assert_eq!(head.class_count(&[spec("output", &[1, 100_000, 100_000])]), None);
+        }
+        assert_eq!(Head::Yolox.class_count(&[spec("output", &[1, 3549, 5])]), None);
+        assert_eq!(Head::YoloV8.class_count(&[spec("output", &[1, 3, 8400])]), None);
+    }
+
+    #[test]
     fn says_what_it_found_where_nothing_fits() {
         let inputs = [spec("images", &[1, 3, 640, 640])];
         for shape in [&[1, 1000][..], &[1, 300, 6], &[1, 1234, 85], &[1, 85, 7, 7], &[]] {
@@ -603,7 +728,7 @@ mod tests {
         assert_eq!(first_largest(std::iter::empty()), (0, f32::NEG_INFINITY));
         let mut maxima = PlaneMaxima::with_capacity(2);
         maxima.read(2, [[0.1, f32::NAN].as_slice(), &[0.7, 0.2], &[0.7, 0.1]].into_iter());
-        assert_eq!(maxima.iter().collect::<Vec<_>>(), [(0.7, 1), (0.2, 1)]);
+        assert_eq!(maxima.iter().collect::<Vec<_>>(), [(1, 0.7), (1, 0.2)]);
     }
 
     #[test]

@@ -6,92 +6,68 @@
 //! stride`.
 
 use crate::math::softmax_f32;
-use crate::messages::{BoxPx, CameraDetections};
+use crate::messages::BoxPx;
 use crate::stages::infer::Tensor;
 
-use super::nms::{Candidate, Candidates};
 use super::{
-    Cell, Decode, DecodeOutputsError, Head, Row, STRIDES_TO_64, View, cell_count, cells, first_largest, has_classes,
+    Cell, Decode, DecodeOutputsError, Found, Head, ReadBoxes, Row, STRIDES_TO_64, cell_count, cells, detector,
+    first_largest, has_classes,
 };
 
 /// Most bins per distance; the published models have 8.
 const MAX_BINS: usize = 32;
 
-/// Decoder of PicoDet outputs.
-#[derive(Debug)]
-pub struct PicoDet {
+/// Reads PicoDet outputs.
+struct PicoDet {
     /// Cells of each stride.
     counts: [usize; STRIDES_TO_64.len()],
     cells: Vec<Cell>,
-    candidates: Candidates,
 }
 
-impl PicoDet {
-    /// A decoder for a network input of this size in pixels.
-    pub fn new(width: usize, height: usize) -> Self {
-        let cells = cells(width, height, &STRIDES_TO_64);
-        PicoDet {
-            counts: STRIDES_TO_64.map(|stride| cell_count(width, height, &[stride])),
-            candidates: Candidates::with_capacity(cells.len()),
-            cells,
-        }
-    }
-
-    /// Reads one stride's scores and distances; `first` is the number of its first cell.
-    fn read_stride(
-        &mut self,
-        scores: Row<'_>,
-        distances: Row<'_>,
-        first: usize,
-        count: usize,
-        view: &View<'_>,
-    ) -> Result<(), DecodeOutputsError> {
-        let classes = match scores.shape {
-            [found, classes] if *found == count && has_classes(*classes, 0) => *classes,
-            _ => return Err(scores.misfit(format!("[batch, {count}, classes]"))),
-        };
-        let bins = match distances.shape {
-            [found, values] if *found == count && values.is_multiple_of(4) && (4..=4 * MAX_BINS).contains(values) => {
-                values / 4
-            }
-            _ => return Err(distances.misfit(format!("[batch, {count}, 4 x bins] with at most {MAX_BINS} bins"))),
-        };
-        let values = scores.values.chunks_exact(classes).zip(distances.values.chunks_exact(4 * bins));
-        for ((index, cell), (scores, sides)) in self.cells.iter().enumerate().skip(first).take(count).zip(values) {
-            let (class, score) = first_largest(scores.iter().copied());
-            if score <= view.score_threshold {
-                continue;
-            }
-            let box_px = view.letterbox.to_picture(network_box(*cell, sides, bins));
-            let anchor = u32::try_from(index).unwrap_or(u32::MAX);
-            self.candidates.push(Candidate { box_px, score, class, anchor });
-        }
-        Ok(())
-    }
+/// A decoder of PicoDet outputs for a network input of this size in pixels.
+pub fn decoder(width: usize, height: usize) -> Box<dyn Decode> {
+    let counts = STRIDES_TO_64.map(|stride| cell_count(width, height, &[stride]));
+    let cells = cells(width, height, &STRIDES_TO_64);
+    detector(cells.len(), PicoDet { counts, cells })
 }
 
-impl Decode for PicoDet {
-    fn decode(
-        &mut self,
-        outputs: &[Tensor],
-        row: usize,
-        view: &View<'_>,
-        seen: &mut CameraDetections,
-    ) -> Result<(), DecodeOutputsError> {
-        seen.objects.clear();
-        self.candidates.clear();
+impl ReadBoxes for PicoDet {
+    fn read(&mut self, outputs: &[Tensor], row: usize, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
         // models for small inputs may leave out the widest stride
         let strides = (outputs.len() / 2).clamp(1, STRIDES_TO_64.len());
-        let mut first = 0;
+        let mut cells = (0_u32..).zip(self.cells.iter().copied());
         for (stride, count) in self.counts.into_iter().enumerate().take(strides) {
             let scores = Row::take(Head::PicoDet, outputs, stride, row)?;
             let distances = Row::take(Head::PicoDet, outputs, strides + stride, row)?;
-            self.read_stride(scores, distances, first, count, view)?;
-            first += count;
+            read_stride(scores, distances, count, cells.by_ref().take(count), found)?;
         }
-        self.candidates.keep_best(view.iou_threshold, view.max_detections, &mut seen.objects);
         Ok(())
     }
+}
+
+/// Reads scores and distances of one stride with `count` cells, which come with their anchors' numbers.
+fn read_stride(
+    scores: Row<'_>,
+    distances: Row<'_>,
+    count: usize,
+    cells: impl Iterator<Item = (u32, Cell)>,
+    found: &mut Found<'_>,
+) -> Result<(), DecodeOutputsError> {
+    let classes = match scores.shape {
+        [rows, classes] if *rows == count && has_classes(*classes, 0) => *classes,
+        _ => return Err(scores.misfit(format!("[batch, {count}, classes]"))),
+    };
+    let bins = match distances.shape {
+        [rows, values] if *rows == count && values.is_multiple_of(4) && (4..=4 * MAX_BINS).contains(values) => {
+            values / 4
+        }
+        _ => return Err(distances.misfit(format!("[batch, {count}, 4 x bins] with at most {MAX_BINS} bins"))),
+    };
+    let values = scores.values.chunks_exact(classes).zip(distances.values.chunks_exact(4 * bins));
+    for ((anchor, cell), (scores, sides)) in cells.zip(values) {
+        found.add(anchor, first_largest(scores.iter().copied()), || network_box(cell, sides, bins));
+    }
+    Ok(())
 }
 
 /// The box of a cell from the distributions of its four distances, in network pixels.
@@ -122,6 +98,7 @@ fn mean_bin(values: &[f32]) -> f32 {
 mod tests {
     use super::super::testing::{doubled_view, tensor};
     use super::*;
+    use crate::messages::CameraDetections;
 
     const COUNTS: [usize; 4] = [64, 16, 4, 1];
     const BINS: usize = 8;
@@ -135,7 +112,7 @@ mod tests {
 
     fn decode(outputs: &[Tensor]) -> Result<CameraDetections, DecodeOutputsError> {
         let mut seen = CameraDetections::default();
-        PicoDet::new(64, 64).decode(outputs, 0, &doubled_view(), &mut seen).map(|()| seen)
+        decoder(64, 64).decode(outputs, 0, &doubled_view(), &mut seen).map(|()| seen)
     }
 
     #[test]

@@ -5,18 +5,17 @@
 //! see each object once, so that nothing is suppressed: the strongest queries leave.
 
 use crate::math::sigmoid_f32;
-use crate::messages::CameraDetections;
+use crate::messages::BoxPx;
 use crate::stages::infer::{Tensor, TensorSpec};
 
-use super::nms::{Candidate, Candidates};
-use super::{Decode, DecodeOutputsError, Head, Row, View, box_around, first_largest, has_classes, position};
+use super::{
+    Decode, DecodeOutputsError, Found, Head, ReadBoxes, Row, box_around, detector, first_largest, has_classes, position,
+};
 
 /// Queries of the published models.
 pub const USUAL_QUERIES: usize = 300;
 /// Most queries that are taken.
 const MAX_QUERIES: usize = 2048;
-/// Suppresses nothing.
-const ANY_OVERLAP: f32 = f32::INFINITY;
 
 /// Where boxes and scores are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +26,17 @@ enum Source {
     Split { logits: usize, boxes: usize },
 }
 
-/// Decoder of RT-DETR outputs.
-#[derive(Debug)]
-pub struct RtDetr {
+/// Reads RT-DETR outputs.
+struct RtDetr {
     network: [f32; 2],
     source: Source,
-    candidates: Candidates,
+}
+
+/// A decoder of RT-DETR outputs for a network input of this size in pixels; the outputs' names tell which of the two
+/// exports it is.
+pub fn decoder(width: usize, height: usize, outputs: &[TensorSpec]) -> Box<dyn Decode> {
+    let source = find_pair(outputs).map_or(Source::Joined, |(logits, boxes)| Source::Split { logits, boxes });
+    detector(MAX_QUERIES, RtDetr { network: [width as f32, height as f32], source })
 }
 
 /// Positions of `logits` and `pred_boxes` (or `boxes`) among a model's outputs.
@@ -42,27 +46,19 @@ pub(crate) fn find_pair(outputs: &[TensorSpec]) -> Option<(usize, usize)> {
 }
 
 impl RtDetr {
-    /// A decoder for a network input of this size in pixels; the outputs' names tell which of the two exports it is.
-    pub fn new(width: usize, height: usize, outputs: &[TensorSpec]) -> Self {
-        let source = find_pair(outputs).map_or(Source::Joined, |(logits, boxes)| Source::Split { logits, boxes });
-        let candidates = Candidates::with_capacity(MAX_QUERIES);
-        RtDetr { network: [width as f32, height as f32], source, candidates }
-    }
-
-    fn read_joined(&mut self, row: Row<'_>, view: &View<'_>) -> Result<(), DecodeOutputsError> {
+    fn read_joined(&self, row: Row<'_>, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
         let width = match row.shape {
             [queries, width] if *queries <= MAX_QUERIES && has_classes(*width, 4) => *width,
             _ => return Err(row.misfit(format!("[batch, at most {MAX_QUERIES}, 4 + classes]"))),
         };
         for (query, values) in (0_u32..).zip(row.values.chunks_exact(width)) {
             let Some((corners, scores)) = values.split_first_chunk::<4>() else { continue };
-            let (class, score) = first_largest(scores.iter().copied());
-            self.push(query, corners, class, score, view);
+            found.add(query, first_largest(scores.iter().copied()), || self.network_box(corners));
         }
         Ok(())
     }
 
-    fn read_split(&mut self, logits: Row<'_>, boxes: Row<'_>, view: &View<'_>) -> Result<(), DecodeOutputsError> {
+    fn read_split(&self, logits: Row<'_>, boxes: Row<'_>, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
         let (queries, classes) = match logits.shape {
             [queries, classes] if *queries <= MAX_QUERIES && has_classes(*classes, 0) => (*queries, *classes),
             _ => return Err(logits.misfit(format!("[batch, at most {MAX_QUERIES}, classes]"))),
@@ -75,44 +71,31 @@ impl RtDetr {
             // the sigmoid keeps the order, so that the largest logit is enough; without one nothing was seen
             let (class, logit) = first_largest(logits.iter().copied());
             let score = if logit.is_finite() { sigmoid_f32(logit) } else { f32::NAN };
-            self.push(query, corners, class, score, view);
+            found.add(query, (class, score), || self.network_box(corners));
         }
         Ok(())
     }
 
-    fn push(&mut self, query: u32, corners: &[f32; 4], class: u16, score: f32, view: &View<'_>) {
-        if score.is_nan() || score <= view.score_threshold {
-            return;
-        }
+    /// A query's box in network pixels.
+    fn network_box(&self, corners: &[f32; 4]) -> BoxPx {
         let [network_width, network_height] = self.network;
         let [x, y, width, height] = *corners;
-        let network_box =
-            box_around(x * network_width, y * network_height, width * network_width, height * network_height);
-        let box_px = view.letterbox.to_picture(network_box);
-        self.candidates.push(Candidate { box_px, score, class, anchor: query });
+        box_around(x * network_width, y * network_height, width * network_width, height * network_height)
     }
 }
 
-impl Decode for RtDetr {
-    fn decode(
-        &mut self,
-        outputs: &[Tensor],
-        row: usize,
-        view: &View<'_>,
-        seen: &mut CameraDetections,
-    ) -> Result<(), DecodeOutputsError> {
-        seen.objects.clear();
-        self.candidates.clear();
+impl ReadBoxes for RtDetr {
+    const SUPPRESSES: bool = false;
+
+    fn read(&mut self, outputs: &[Tensor], row: usize, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
         match self.source {
-            Source::Joined => self.read_joined(Row::take(Head::RtDetr, outputs, 0, row)?, view)?,
+            Source::Joined => self.read_joined(Row::take(Head::RtDetr, outputs, 0, row)?, found),
             Source::Split { logits, boxes } => {
                 let logits = Row::take(Head::RtDetr, outputs, logits, row)?;
                 let boxes = Row::take(Head::RtDetr, outputs, boxes, row)?;
-                self.read_split(logits, boxes, view)?;
+                self.read_split(logits, boxes, found)
             }
         }
-        self.candidates.keep_best(ANY_OVERLAP, view.max_detections, &mut seen.objects);
-        Ok(())
     }
 }
 
@@ -120,10 +103,11 @@ impl Decode for RtDetr {
 mod tests {
     use super::super::testing::{doubled_view, spec, tensor};
     use super::*;
+    use crate::messages::CameraDetections;
 
     fn decode(outputs: &[Tensor], specs: &[TensorSpec]) -> Result<CameraDetections, DecodeOutputsError> {
         let mut seen = CameraDetections::default();
-        RtDetr::new(64, 32, specs).decode(outputs, 0, &doubled_view(), &mut seen).map(|()| seen)
+        decoder(64, 32, specs).decode(outputs, 0, &doubled_view(), &mut seen).map(|()| seen)
     }
 
     fn pair() -> [TensorSpec; 2] {

@@ -4,49 +4,34 @@
 //! The export decodes the grid itself: boxes are in network pixels and scores are sigmoids. Three anchors per cell of
 //! the grids at strides 8, 16 and 32, and 64 for the P6 models. A detection's score is objectness times class.
 
-use crate::messages::CameraDetections;
 use crate::stages::infer::Tensor;
 
-use super::nms::{Candidate, Candidates};
 use super::{
-    Decode, DecodeOutputsError, Head, Row, STRIDES_TO_32, STRIDES_TO_64, View, box_around, cell_count, first_largest,
-    has_classes,
+    Decode, DecodeOutputsError, Found, Head, ReadBoxes, Row, STRIDES_TO_32, STRIDES_TO_64, box_around, cell_count,
+    detector, has_classes,
 };
 
 /// Anchors per grid cell.
 const ANCHORS_PER_CELL: usize = 3;
 
-/// Decoder of YOLOv5 outputs.
-#[derive(Debug)]
-pub struct YoloV5 {
+/// Reads YOLOv5 outputs.
+struct YoloV5 {
     /// Anchors of the usual models and of the P6 models.
     anchors: [usize; 2],
-    candidates: Candidates,
 }
 
-impl YoloV5 {
-    /// A decoder for a network input of this size in pixels.
-    pub fn new(width: usize, height: usize) -> Self {
-        let anchors = [&STRIDES_TO_32[..], &STRIDES_TO_64]
-            .map(|strides| cell_count(width, height, strides).saturating_mul(ANCHORS_PER_CELL));
-        let candidates = Candidates::with_capacity(anchors[1]);
-        YoloV5 { anchors, candidates }
-    }
+/// A decoder of YOLOv5 outputs for a network input of this size in pixels.
+pub fn decoder(width: usize, height: usize) -> Box<dyn Decode> {
+    let anchors = [&STRIDES_TO_32[..], &STRIDES_TO_64]
+        .map(|strides| cell_count(width, height, strides).saturating_mul(ANCHORS_PER_CELL));
+    detector(anchors[1], YoloV5 { anchors })
 }
 
-impl Decode for YoloV5 {
-    fn decode(
-        &mut self,
-        outputs: &[Tensor],
-        row: usize,
-        view: &View<'_>,
-        seen: &mut CameraDetections,
-    ) -> Result<(), DecodeOutputsError> {
-        seen.objects.clear();
-        self.candidates.clear();
+impl ReadBoxes for YoloV5 {
+    fn read(&mut self, outputs: &[Tensor], row: usize, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
         let row = Row::take(Head::YoloV5, outputs, 0, row)?;
         let width = match row.shape {
-            [found, width] if self.anchors.contains(found) && has_classes(*width, 5) => *width,
+            [count, width] if self.anchors.contains(count) && has_classes(*width, 5) => *width,
             _ => {
                 let [usual, p6] = self.anchors;
                 return Err(row.misfit(format!("[batch, {usual} or {p6}, 5 + classes]")));
@@ -54,18 +39,8 @@ impl Decode for YoloV5 {
         };
         for (anchor, values) in (0_u32..).zip(row.values.chunks_exact(width)) {
             let [x, y, box_width, box_height, object, classes @ ..] = values else { continue };
-            // class scores are at most 1, so no product can pass where the objectness does not
-            if object.is_nan() || *object <= view.score_threshold {
-                continue;
-            }
-            let (class, score) = first_largest(classes.iter().map(|value| object * value));
-            if score <= view.score_threshold {
-                continue;
-            }
-            let box_px = view.letterbox.to_picture(box_around(*x, *y, *box_width, *box_height));
-            self.candidates.push(Candidate { box_px, score, class, anchor });
+            found.add_joint(anchor, *object, classes, || box_around(*x, *y, *box_width, *box_height));
         }
-        self.candidates.keep_best(view.iou_threshold, view.max_detections, &mut seen.objects);
         Ok(())
     }
 }
@@ -74,13 +49,14 @@ impl Decode for YoloV5 {
 mod tests {
     use super::super::testing::{doubled_view, tensor};
     use super::*;
+    use crate::messages::CameraDetections;
 
     const ANCHORS: usize = 3 * (64 + 16 + 4);
 
     fn decode(data: Vec<f32>, anchors: usize) -> Result<CameraDetections, DecodeOutputsError> {
         let mut seen = CameraDetections::default();
         let outputs = [tensor(&[1, anchors, 7], data)];
-        YoloV5::new(64, 64).decode(&outputs, 0, &doubled_view(), &mut seen).map(|()| seen)
+        decoder(64, 64).decode(&outputs, 0, &doubled_view(), &mut seen).map(|()| seen)
     }
 
     #[test]

@@ -3,69 +3,43 @@
 //! The first four planes are middle x, middle y, width and height in network pixels, the others class scores (sigmoids
 //! already; there is no objectness). One anchor per cell of the grids at strides 8, 16 and 32, and 64 for P6 models.
 
-use crate::messages::CameraDetections;
 use crate::stages::infer::Tensor;
 
-use super::nms::{Candidate, Candidates};
 use super::{
-    Decode, DecodeOutputsError, Head, PlaneMaxima, Row, STRIDES_TO_32, STRIDES_TO_64, View, box_around, cell_count,
-    has_classes,
+    Decode, DecodeOutputsError, Found, Head, PlaneMaxima, ReadBoxes, Row, STRIDES_TO_32, STRIDES_TO_64, box_around,
+    cell_count, detector, has_classes,
 };
 
-/// Decoder of YOLOv8 and YOLO11 outputs.
-#[derive(Debug)]
-pub struct YoloV8 {
+/// Reads YOLOv8 and YOLO11 outputs.
+struct YoloV8 {
     /// Anchors of the usual models and of the P6 models.
     anchors: [usize; 2],
     maxima: PlaneMaxima,
-    candidates: Candidates,
 }
 
-impl YoloV8 {
-    /// A decoder for a network input of this size in pixels.
-    pub fn new(width: usize, height: usize) -> Self {
-        let anchors = [&STRIDES_TO_32[..], &STRIDES_TO_64].map(|strides| cell_count(width, height, strides));
-        let maxima = PlaneMaxima::with_capacity(anchors[1]);
-        let candidates = Candidates::with_capacity(anchors[1]);
-        YoloV8 { anchors, maxima, candidates }
-    }
+/// A decoder of YOLOv8 and YOLO11 outputs for a network input of this size in pixels.
+pub fn decoder(width: usize, height: usize) -> Box<dyn Decode> {
+    let anchors = [&STRIDES_TO_32[..], &STRIDES_TO_64].map(|strides| cell_count(width, height, strides));
+    let maxima = PlaneMaxima::with_capacity(anchors[1]);
+    detector(anchors[1], YoloV8 { anchors, maxima })
 }
 
-impl Decode for YoloV8 {
-    fn decode(
-        &mut self,
-        outputs: &[Tensor],
-        row: usize,
-        view: &View<'_>,
-        seen: &mut CameraDetections,
-    ) -> Result<(), DecodeOutputsError> {
-        seen.objects.clear();
-        self.candidates.clear();
+impl ReadBoxes for YoloV8 {
+    fn read(&mut self, outputs: &[Tensor], row: usize, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
         let row = Row::take(Head::YoloV8, outputs, 0, row)?;
-        let misfit = || {
-            let [usual, p6] = self.anchors;
-            row.misfit(format!("[batch, 4 + classes, {usual} or {p6}]"))
-        };
         let anchors = match row.shape {
-            [channels, found] if *found > 0 && self.anchors.contains(found) && has_classes(*channels, 4) => *found,
-            _ => return Err(misfit()),
-        };
-        let mut planes = row.values.chunks_exact(anchors);
-        let (Some(x), Some(y), Some(width), Some(height)) =
-            (planes.next(), planes.next(), planes.next(), planes.next())
-        else {
-            return Err(misfit());
-        };
-        self.maxima.read(anchors, planes);
-        let boxes = x.iter().zip(y).zip(width.iter().zip(height));
-        for ((anchor, (score, class)), ((x, y), (width, height))) in (0_u32..).zip(self.maxima.iter()).zip(boxes) {
-            if score <= view.score_threshold {
-                continue;
+            [channels, count] if *count > 0 && self.anchors.contains(count) && has_classes(*channels, 4) => *count,
+            _ => {
+                let [usual, p6] = self.anchors;
+                return Err(row.misfit(format!("[batch, 4 + classes, {usual} or {p6}]")));
             }
-            let box_px = view.letterbox.to_picture(box_around(*x, *y, *width, *height));
-            self.candidates.push(Candidate { box_px, score, class, anchor });
+        };
+        let ([x, y, width, height], classes) = row.planes::<4>(anchors);
+        self.maxima.read(anchors, classes);
+        let boxes = x.iter().zip(y).zip(width.iter().zip(height));
+        for ((anchor, best), ((x, y), (width, height))) in (0_u32..).zip(self.maxima.iter()).zip(boxes) {
+            found.add(anchor, best, || box_around(*x, *y, *width, *height));
         }
-        self.candidates.keep_best(view.iou_threshold, view.max_detections, &mut seen.objects);
         Ok(())
     }
 }
@@ -74,13 +48,14 @@ impl Decode for YoloV8 {
 mod tests {
     use super::super::testing::{doubled_view, tensor};
     use super::*;
+    use crate::messages::CameraDetections;
 
     const ANCHORS: usize = 64 + 16 + 4;
     const CHANNELS: usize = 4 + 3;
 
     fn decode(data: Vec<f32>, shape: &[usize]) -> Result<CameraDetections, DecodeOutputsError> {
         let mut seen = CameraDetections::default();
-        YoloV8::new(64, 64).decode(&[tensor(shape, data)], 0, &doubled_view(), &mut seen).map(|()| seen)
+        decoder(64, 64).decode(&[tensor(shape, data)], 0, &doubled_view(), &mut seen).map(|()| seen)
     }
 
     fn set(data: &mut [f32], anchor: usize, values: [f32; CHANNELS]) {

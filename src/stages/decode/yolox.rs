@@ -5,66 +5,43 @@
 //! class.
 
 use crate::math::exp_f32;
-use crate::messages::CameraDetections;
 use crate::stages::infer::Tensor;
 
-use super::nms::{Candidate, Candidates};
 use super::{
-    Cell, Decode, DecodeOutputsError, Head, Row, STRIDES_TO_32, View, box_around, cells, first_largest, has_classes,
+    Cell, Decode, DecodeOutputsError, Found, Head, ReadBoxes, Row, STRIDES_TO_32, box_around, cells, detector,
+    has_classes,
 };
 
-/// Decoder of YOLOX outputs.
-#[derive(Debug)]
-pub struct Yolox {
+/// Reads YOLOX outputs.
+struct Yolox {
     cells: Vec<Cell>,
-    candidates: Candidates,
 }
 
-impl Yolox {
-    /// A decoder for a network input of this size in pixels.
-    pub fn new(width: usize, height: usize) -> Self {
-        let cells = cells(width, height, &STRIDES_TO_32);
-        let candidates = Candidates::with_capacity(cells.len());
-        Yolox { cells, candidates }
-    }
+/// A decoder of YOLOX outputs for a network input of this size in pixels.
+pub fn decoder(width: usize, height: usize) -> Box<dyn Decode> {
+    let cells = cells(width, height, &STRIDES_TO_32);
+    detector(cells.len(), Yolox { cells })
 }
 
-impl Decode for Yolox {
-    fn decode(
-        &mut self,
-        outputs: &[Tensor],
-        row: usize,
-        view: &View<'_>,
-        seen: &mut CameraDetections,
-    ) -> Result<(), DecodeOutputsError> {
-        seen.objects.clear();
-        self.candidates.clear();
+impl ReadBoxes for Yolox {
+    fn read(&mut self, outputs: &[Tensor], row: usize, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
         let row = Row::take(Head::Yolox, outputs, 0, row)?;
         let anchors = self.cells.len();
         let width = match row.shape {
-            [found, width] if *found == anchors && has_classes(*width, 5) => *width,
+            [count, width] if *count == anchors && has_classes(*width, 5) => *width,
             _ => return Err(row.misfit(format!("[batch, {anchors}, 5 + classes]"))),
         };
         for ((anchor, cell), values) in (0_u32..).zip(&self.cells).zip(row.values.chunks_exact(width)) {
             let [x, y, log_width, log_height, object, classes @ ..] = values else { continue };
-            // class scores are at most 1, so no product can pass where the objectness does not
-            if object.is_nan() || *object <= view.score_threshold {
-                continue;
-            }
-            let (class, score) = first_largest(classes.iter().map(|value| object * value));
-            if score <= view.score_threshold {
-                continue;
-            }
-            let network_box = box_around(
-                (x + cell.x) * cell.stride,
-                (y + cell.y) * cell.stride,
-                exp_f32(*log_width) * cell.stride,
-                exp_f32(*log_height) * cell.stride,
-            );
-            let box_px = view.letterbox.to_picture(network_box);
-            self.candidates.push(Candidate { box_px, score, class, anchor });
+            found.add_joint(anchor, *object, classes, || {
+                box_around(
+                    (x + cell.x) * cell.stride,
+                    (y + cell.y) * cell.stride,
+                    exp_f32(*log_width) * cell.stride,
+                    exp_f32(*log_height) * cell.stride,
+                )
+            });
         }
-        self.candidates.keep_best(view.iou_threshold, view.max_detections, &mut seen.objects);
         Ok(())
     }
 }
@@ -73,6 +50,7 @@ impl Decode for Yolox {
 mod tests {
     use super::super::testing::{doubled_view, tensor};
     use super::*;
+    use crate::messages::CameraDetections;
 
     const ANCHORS: usize = 64 + 16 + 4;
     const WIDTH: usize = 5 + 3;
@@ -89,7 +67,7 @@ mod tests {
     fn decode(data: Vec<f32>) -> CameraDetections {
         let mut seen = CameraDetections::default();
         let outputs = [tensor(&[1, ANCHORS, WIDTH], data)];
-        Yolox::new(64, 64).decode(&outputs, 0, &doubled_view(), &mut seen).unwrap();
+        decoder(64, 64).decode(&outputs, 0, &doubled_view(), &mut seen).unwrap();
         seen
     }
 
@@ -142,7 +120,7 @@ mod tests {
         data.extend(blank());
         set(&mut data, ANCHORS, [0.0, 0.0, 0.0, 0.0, 0.8, 0.8, 0.0, 0.0]);
         let outputs = [tensor(&[2, ANCHORS, WIDTH], data)];
-        let mut decoder = Yolox::new(64, 64);
+        let mut decoder = decoder(64, 64);
         let mut seen = CameraDetections::default();
         decoder.decode(&outputs, 1, &doubled_view(), &mut seen).unwrap();
         assert_eq!(seen.objects.len(), 1);
@@ -155,7 +133,7 @@ mod tests {
         let mut seen = CameraDetections::default();
         for shape in [&[1, ANCHORS, 5][..], &[1, ANCHORS + 1, WIDTH], &[1, WIDTH], &[1, ANCHORS, WIDTH, 1]] {
             let outputs = [tensor(shape, vec![0.0; shape.iter().product()])];
-            let error = Yolox::new(64, 64).decode(&outputs, 0, &doubled_view(), &mut seen).unwrap_err();
+            let error = decoder(64, 64).decode(&outputs, 0, &doubled_view(), &mut seen).unwrap_err();
             assert!(matches!(error, DecodeOutputsError::WrongShape { output: 0, .. }));
         }
     }

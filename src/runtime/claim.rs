@@ -40,11 +40,6 @@ impl<T> Claim<T> {
         }
         Some(Claimed { claim: self, value: self.value.with_mut(|value| value) })
     }
-
-    /// Takes the value out.
-    pub fn into_inner(self) -> T {
-        self.value.into_inner()
-    }
 }
 
 impl<T> Deref for Claimed<'_, T> {
@@ -84,7 +79,6 @@ mod tests {
         *guard = 2;
         drop(guard);
         assert_eq!(*claim.claim().unwrap(), 2);
-        assert_eq!(claim.into_inner(), 2);
     }
 
     #[test]
@@ -107,7 +101,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(claim.into_inner(), 2 * rounds);
+        assert_eq!(*claim.claim().unwrap(), 2 * rounds);
     }
 }
 

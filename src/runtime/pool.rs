@@ -1,12 +1,12 @@
 //! Pools of slots: all memory that a tick needs, made once at the start and lent out as leases.
 //!
 //! A [`Lease`] is the only way to a slot's content, and there is at most one per slot, so stages need no locks. Queues
-//! carry leases: a pool, an index and a generation, never pixels. A dropped lease returns its slot. An empty pool is a
-//! value ([`Pool::acquire`] gives `None`), which is how admission runs out of credit.
+//! carry leases: a pool and an index, never pixels. A dropped lease returns its slot. An empty pool is a value
+//! ([`Pool::acquire`] gives `None`), which is how admission runs out of credit.
 
 #![allow(unsafe_code)] // one of the places named in ARCHITECTURE.md
 
-use super::sync::{Arc, AtomicU32, Ordering, UnsafeCell};
+use super::sync::{Arc, UnsafeCell};
 
 use std::marker::PhantomData;
 
@@ -15,13 +15,8 @@ use crossbeam_queue::ArrayQueue;
 #[cfg(loom)]
 use model::ArrayQueue;
 
-struct Slot<T> {
-    value: UnsafeCell<T>,
-    generation: AtomicU32,
-}
-
 struct Shared<T> {
-    slots: Box<[Slot<T>]>,
+    slots: Box<[UnsafeCell<T>]>,
     free: ArrayQueue<u32>,
 }
 
@@ -46,7 +41,6 @@ impl<T> Clone for Pool<T> {
 pub struct Lease<T> {
     shared: Arc<Shared<T>>,
     index: u32,
-    generation: u32,
     /// A lease is shared between threads only if its content may be.
     content: PhantomData<T>,
 }
@@ -60,22 +54,14 @@ impl<T> Pool<T> {
             // the queue holds as many as there are slots, so this cannot be full
             let _ = free.push(index);
         }
-        let slots =
-            (0..slots).map(|_| Slot { value: UnsafeCell::new(make()), generation: AtomicU32::new(0) }).collect();
+        let slots = (0..slots).map(|_| UnsafeCell::new(make())).collect();
         Pool { shared: Arc::new(Shared { slots, free }) }
     }
 
     /// Takes a free slot; `None` when all are lent.
     pub fn acquire(&self) -> Option<Lease<T>> {
         let index = self.shared.free.pop()?;
-        // Relaxed: the free list's acquire has ordered us behind the slot's last lease.
-        let generation = self.shared.slots[index as usize].generation.load(Ordering::Relaxed);
-        Some(Lease { shared: Arc::clone(&self.shared), index, generation, content: PhantomData })
-    }
-
-    /// How many slots there are.
-    pub fn capacity(&self) -> usize {
-        self.shared.slots.len()
+        Some(Lease { shared: Arc::clone(&self.shared), index, content: PhantomData })
     }
 
     /// How many slots are free now.
@@ -85,29 +71,24 @@ impl<T> Pool<T> {
 }
 
 impl<T> Lease<T> {
-    /// The slot's number and how often it was lent before: a handle that can be logged and compared.
-    pub fn handle(&self) -> (u32, u32) {
-        (self.index, self.generation)
-    }
-
     /// Reads the slot.
     #[cfg(not(loom))]
     pub fn get(&self) -> &T {
         // SAFETY: this lease is the only one for its slot; the reference cannot outlive it. The index came from the pool.
-        unsafe { &*self.shared.slots[self.index as usize].value.get() }
+        unsafe { &*self.shared.slots[self.index as usize].get() }
     }
 
     /// Changes the slot.
     #[cfg(not(loom))]
     pub fn get_mut(&mut self) -> &mut T {
         // SAFETY: as in `get`, and `&mut self` keeps a second reference from existing.
-        unsafe { &mut *self.shared.slots[self.index as usize].value.get() }
+        unsafe { &mut *self.shared.slots[self.index as usize].get() }
     }
 
     #[cfg(all(test, loom))]
     fn change(&mut self, f: impl FnOnce(&mut T)) {
         // SAFETY: as in `get_mut`.
-        self.shared.slots[self.index as usize].value.with_mut(|value| f(unsafe { &mut *value }));
+        self.shared.slots[self.index as usize].with_mut(|value| f(unsafe { &mut *value }));
     }
 }
 
@@ -128,8 +109,6 @@ impl<T> std::ops::DerefMut for Lease<T> {
 
 impl<T> Drop for Lease<T> {
     fn drop(&mut self) {
-        // Relaxed: the push below releases it to the next holder.
-        self.shared.slots[self.index as usize].generation.store(self.generation.wrapping_add(1), Ordering::Relaxed);
         // the queue holds as many as there are slots, so this cannot be full
         let _ = self.shared.free.push(self.index);
     }
@@ -145,14 +124,13 @@ mod tests {
         let mut one = pool.acquire().unwrap();
         let two = pool.acquire().unwrap();
         assert!(pool.acquire().is_none());
-        assert_ne!(one.handle().0, two.handle().0);
         *one = 5;
-        let handle = one.handle();
+        assert_eq!(*two, 0);
         drop(one);
-        let again = pool.acquire().unwrap();
-        assert_eq!(*again, 5);
-        assert_eq!(again.handle(), (handle.0, handle.1 + 1));
-        assert_eq!(pool.free(), 0);
+        assert_eq!(pool.free(), 1);
+        assert_eq!(*pool.acquire().unwrap(), 5);
+        drop(two);
+        assert_eq!(pool.free(), 2);
     }
 
     #[test]

@@ -378,6 +378,39 @@ def tracker_state():
     return message.bytes()
 
 
+def fused_car(message):
+    """A car 18 m ahead of where the vehicle started, at 8 m/s."""
+    message.put("I", 3).put("H", 0).put("B", 1).put("d", 18.0, 0.3, 8.0, 0.0)
+    message.put("d", 0.1, 0.0, 0.1, 0.0, 0.1, 0.0, 0.1, 0.5, 0.0, 0.5)
+    message.put("f", 4.5, 1.8, 1.5, 0.9).put("I", 6).put("q", 1_000_000_000)
+    return message.put("B", 0).put("H", 0).put("I", 7)
+
+
+def filter_state(message):
+    """Ego motion (value, rate, stamp, priority of speed and yaw rate), pose, and one car."""
+    message.put("q", 1_000_000_000)
+    for value in (10.0, 0.02):
+        message.put("d", value, 0.0).put("q", 990_000_000).put("B", 2)
+    return fused_car(message.put("d", 9.0, 0.1, 0.02).put("I", 3, 1))
+
+
+def fuse_state():
+    """One camera, one car in both states, and its last measurement between them."""
+    message = filter_state(filter_state(Cdr())).put("q", 500_000_000)
+    message.put("I", 1).put("q", 1_000_000_000).put("H", 0).put("I", 7).put("B", 2).put("d", 0.0).put("B", 0)
+    message.put("I", 1).put("d", 9.0, 0.2, 0.1, 0.0, 0.1).put("f", 4.5, 1.8, 1.5).put("H", 0).put("f", 0.9)
+    message.put("I", 7).put("B", 1, 0)
+    return message.put("I", 1).put("q", 1_000_000_000).put("Q", 9).bytes()
+
+
+def followed_car():
+    """The car of `fuse_state`, in a picture of 64 by 48 pixels."""
+    message = Cdr().put("H", 0).put("q", 1_000_000_000).put("I", 1).put("I", 7).put("H", 0).put("B", 1)
+    for _ in range(2):
+        message.put("f", 28.0, 22.0, 38.0, 30.0)
+    return message.put("f", 0.9).put("I", 6, 0, 6).bytes()
+
+
 def radar_scan():
     return Cdr().put("I", 1).put("H", 3).put("f", 20.0, 1.0, -2.0).put("B", 1).bytes()
 
@@ -418,6 +451,8 @@ def records():
     seed("tracker_state", "one_track", struct.pack("<H", len(state)) + state + detections())
     empty = Cdr().put("I", 0).put("q", 0).put("I", 0, 0).bytes()
     seed("tracker_state", "empty", struct.pack("<H", len(empty)) + empty + detections())
+    state = fuse_state()
+    seed("fuse_state", "one_car", struct.pack("<H", len(state)) + state + followed_car())
 
 
 # Logs

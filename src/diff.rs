@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::log::notes::{Names, Notes, NotesReader};
 use crate::log::reader::{Ending, Event, LogReader, ReadError};
-use crate::log::run::Names;
-use crate::log::{TOPIC_DETECTIONS, TOPIC_DIGEST, TOPIC_PLAN, TOPIC_TICK, TOPIC_TRACKS, TOPIC_WORLD};
+use crate::log::{TOPIC_DETECTIONS, TOPIC_PLAN, TOPIC_TICK, TOPIC_TRACKS, TOPIC_WORLD};
 use crate::messages::{
     Account, CameraDetections, CameraTracks, DropDecision, Plan, StageDigest, TickDecision, WorldModel,
 };
@@ -111,6 +111,7 @@ impl Comparison {
 /// The digests of a log, tick by tick.
 struct Digests {
     reader: LogReader,
+    notes: NotesReader,
     path: PathBuf,
     /// The tick that is being read.
     tick: Option<u64>,
@@ -120,7 +121,8 @@ struct Digests {
 
 impl Digests {
     fn open(path: &Path) -> Result<Self, ReadError> {
-        Ok(Digests { reader: LogReader::open(path)?, path: path.to_owned(), tick: None, ahead: None })
+        let (reader, notes) = (LogReader::open(path)?, NotesReader::default());
+        Ok(Digests { reader, notes, path: path.to_owned(), tick: None, ahead: None })
     }
 
     /// The next tick with its digests, which may be none.
@@ -133,15 +135,14 @@ impl Digests {
                 return Ok(last.filter(|_| !self.is_cut()));
             };
             let Event::Message(message) = event else { continue };
-            match message.channel.topic.as_str() {
-                TOPIC_TICK => {
-                    let next = message.record::<TickDecision>(&self.path)?.tick;
-                    if let Some(tick) = self.tick.replace(next) {
-                        return Ok(Some((tick, digests)));
-                    }
+            if message.channel.topic == TOPIC_TICK {
+                let next = message.record::<TickDecision>(&self.path)?.tick;
+                if let Some(tick) = self.tick.replace(next) {
+                    return Ok(Some((tick, digests)));
                 }
-                TOPIC_DIGEST => digests.push(message.record(&self.path)?),
-                _ => {}
+            }
+            if let Some(Notes::Digests(more)) = self.notes.read(&message, &self.path)? {
+                digests.extend(more);
             }
         }
     }

@@ -9,7 +9,8 @@
 //! ```no_run
 //! use std::{path::Path, sync::atomic::AtomicBool};
 //!
-//! use catseye::log::run::{Names, RunHeader, RunWriter};
+//! use catseye::log::notes::Names;
+//! use catseye::log::run::{RunHeader, RunWriter};
 //! use catseye::pipeline::{DigestLevel, Pipeline, Settings};
 //! use catseye::replay::{Options, replay};
 //! use catseye::{header::run_header, source::Preamble, tap::Tap};

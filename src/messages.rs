@@ -1,7 +1,8 @@
 //! The values that cross the pipeline and the log: what was seen, what is believed, what was decided.
 //!
 //! All are [`record!`](crate::record!)s: plain, fixed in size where they cross a queue, with a versioned schema and
-//! digests of their own. Schema rule: fields are only appended, and [`SCHEMA_VERSION`] grows when one is.
+//! digests of their own. Schema rule: fields are only appended, and [`SCHEMA_VERSION`] grows when one is, or when a message
+//! takes the place of another.
 //!
 //! Frames: pixels have the centre of the top-left pixel at (0, 0); metres are in the vehicle frame (ISO 8855: x forward,
 //! y left, z up, origin on the ground below the rear axle) at the tick's reference time, unless a name says otherwise.
@@ -9,7 +10,10 @@
 use crate::{record, record_enum};
 
 /// Version of all schemas below; written into each channel's metadata.
-pub const SCHEMA_VERSION: u32 = 1;
+///
+/// * 1: a [`StageDigest`] and a [`StageTiming`] for each stage and tick.
+/// * 2: one [`TickDigests`] and one [`TickTimings`] a tick, with numbers that [`NoteNames`] explains.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Most objects that one camera reports in a tick; the strongest stay.
 pub const MAX_DETECTIONS: usize = 128;
@@ -225,7 +229,8 @@ record! {
         pub lead_gap_m: f32,
         /// Closing speed to the lead, positive when closing.
         pub closing_mps: f32,
-        /// Smallest time to collision in the path; infinite when there is none.
+        /// Time to collision of the lead, from its gap and closing speed; infinite when there is no lead or the gap
+        /// does not close.
         pub time_to_collision_s: f32,
         /// Points to drive through, x and y alternating.
         pub path_m: heapless::Vec<f32, { 2 * PATH_POINTS }>,
@@ -297,6 +302,55 @@ record! {
         pub level: Level,
         /// Fields in declaration order.
         pub fields: Vec<FieldDigest>,
+    }
+
+    /// A stage, by its position in [`NoteNames`].
+    pub struct StageName {
+        /// The stage.
+        pub stage: String,
+        /// Whether its bits hold on every machine, or for this backend and device only.
+        pub level: Level,
+    }
+
+    /// A digested field, by its position in [`NoteNames`].
+    pub struct FieldName {
+        /// Position of the stage.
+        pub stage: u8,
+        /// The field, as `front.objects`.
+        pub field: String,
+    }
+
+    /// What the numbers in [`TickDigests`] and [`TickTimings`] stand for. Comes before the first tick that uses a number, and
+    /// again, whole, when a field is added.
+    pub struct NoteNames {
+        /// Stages in running order.
+        pub stages: Vec<StageName>,
+        /// Fields in order of their first digest.
+        pub fields: Vec<FieldName>,
+    }
+
+    /// Digests of what all stages gave for one tick.
+    pub struct TickDigests {
+        /// The tick.
+        pub tick: u64,
+        /// Fields, as positions in [`NoteNames`].
+        pub fields: Vec<u16>,
+        /// The digest of each.
+        pub digests: Vec<u64>,
+    }
+
+    /// When the stages worked on one tick. Never digested.
+    pub struct TickTimings {
+        /// The tick.
+        pub tick: u64,
+        /// Stages, as positions in [`NoteNames`], in running order.
+        pub stages: Vec<u8>,
+        /// The worker thread of each.
+        pub workers: Vec<u16>,
+        /// Start of each, since the run began.
+        pub start_ns: Vec<i64>,
+        /// End of each, since the run began.
+        pub end_ns: Vec<i64>,
     }
 
     /// A stage's state after a tick.
@@ -431,7 +485,8 @@ record_enum! {
         Brake = 2 => "brake",
         /// Time to collision is below the limit.
         EmergencyBrake = 3 => "emergency brake",
-        /// The world model is too old to rely on.
+        /// The world model is too old to rely on. For planners of one's own: the stub never says so, since it answers
+        /// in the tick that the model is made in.
         NoWorld = 4 => "no valid world model",
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use catseye_calibration::rig::{self, Rig};
+use catseye_calibration::rig::{self, Can, CanQuantity, Rig};
 use catseye_sensors::can::dbc::{Dbc, DbcError};
 use catseye_sensors::picture::Limits;
 use thiserror::Error;
@@ -20,7 +20,9 @@ use crate::stages::Tick;
 use crate::stages::decode::{DecodeHeadError, Head};
 use crate::stages::fuse::Fuse;
 use crate::stages::handoff::Handoff;
-use crate::stages::infer::{Backend, BackendChoice, BackendInfo, InferError, Model, load_backend};
+use crate::stages::infer::{
+    Backend, BackendChoice, BackendInfo, InferError, Model, check_batch, load_backend, picture_size,
+};
 use crate::stages::network::{DecodeStage, Infer, Network, Preprocess};
 use crate::stages::plan::{FollowPlanner, PlanStage, Planner};
 use crate::stages::preprocess::PreprocessError;
@@ -60,6 +62,16 @@ pub enum PipelineError {
         /// The other.
         second: String,
     },
+    /// Class names that are not as many as the classes.
+    #[error("{file}: expected {expected} class names, one for each class in the model's outputs, found {found}")]
+    ClassNames {
+        /// The labels, or the model that names its classes itself.
+        file: PathBuf,
+        /// Classes in the model's outputs.
+        expected: usize,
+        /// Names.
+        found: usize,
+    },
     /// A file that the rig names could not be read.
     #[error("{file}: {error}")]
     File {
@@ -81,20 +93,29 @@ pub enum PipelineError {
         /// The signal.
         signal: String,
     },
+    /// Signals that are averaged, but never come together.
+    #[error(
+        "rig {rig:?}, bus {bus:?}, {quantity}: expected all signals in the CAN message of the first, {expected}, since \
+         those of one frame are averaged, found {found}"
+    )]
+    SeveralMessages {
+        /// The rig.
+        rig: String,
+        /// The bus.
+        bus: String,
+        /// What the signals give, as the rig file calls it.
+        quantity: &'static str,
+        /// The message of the first signal.
+        expected: String,
+        /// A signal of another message.
+        found: String,
+    },
     /// A picture cannot be made into a model's input.
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
     /// The graph is wrong.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The network's size is not in the model and not in the rig.
-    #[error(
-        "{file}: its input has no fixed size: expected `--input WIDTHxHEIGHT` or input_width_px and input_height_px in the rig"
-    )]
-    NoInputSize {
-        /// The model.
-        file: PathBuf,
-    },
 }
 
 /// What is digested of each tick.
@@ -107,6 +128,22 @@ pub enum DigestLevel {
     Outputs,
     /// Tensors too.
     All,
+}
+
+impl DigestLevel {
+    /// The name on the command line and in a run's header: `off`, `outputs` or `all`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Outputs => "outputs",
+            Self::All => "all",
+        }
+    }
+
+    /// The level of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Off, Self::Outputs, Self::All].into_iter().find(|level| level.name() == name)
+    }
 }
 
 /// How a pipeline is made. Only `backend` and `threads` can change an output.
@@ -193,7 +230,7 @@ impl Pipeline {
         let mut models = Vec::new();
         let mut sessions: Vec<Vec<Box<dyn Backend>>> = (0..lanes).map(|_| Vec::new()).collect();
         for of_rig in &rig.models {
-            let (loaded, backends) = load_model(rig, of_rig, &settings, lanes, files)?;
+            let (loaded, backends) = load_model(rig, of_rig, &settings, lanes, files, &mut assumptions)?;
             models.push(loaded);
             for (lane, backend) in sessions.iter_mut().zip(backends) {
                 lane.push(backend);
@@ -252,6 +289,7 @@ fn load_model(
     settings: &Settings,
     lanes: usize,
     files: &Files,
+    assumptions: &mut Vec<String>,
 ) -> Result<(LoadedModel, Vec<Box<dyn Backend>>), PipelineError> {
     let Some(path) = &of_rig.path else {
         return Err(PipelineError::NoModelPath { rig: rig.name.clone(), name: of_rig.name.clone() });
@@ -262,25 +300,31 @@ fn load_model(
     let first = load_backend(settings.backend, &model, settings.threads, wanted)?;
     // the other lanes take the engine that the first one got
     let choice = if first.describe().name == "rten" { BackendChoice::Rten } else { BackendChoice::Ort };
-    let size = wanted.or_else(|| first.inputs().first()?.picture_size());
-    let Some((width, height)) = size else { return Err(PipelineError::NoInputSize { file }) };
+    let (width, height) = picture_size(model.file(), first.inputs(), wanted)?;
+    let index = |name: &String| rig.cameras.iter().position(|camera| camera.name == *name);
+    let cameras: Vec<usize> = of_rig.cameras.iter().filter_map(index).collect();
+    check_batch(model.file(), first.inputs(), cameras.len())?;
     let named = model.class_names().unwrap_or_default();
     let head = match &of_rig.head {
         Some(name) => Head::from_name(name),
         None => Head::recognise(first.inputs(), first.outputs(), &named),
     };
     let head = head.map_err(|error| PipelineError::Head { file: file.clone(), error })?;
+    let classes = head.class_count(first.outputs());
     let class_names = match &of_rig.labels {
-        Some(labels) => read_labels(&rig.resolve(labels), files)?,
-        None if !named.is_empty() => named,
-        None => head.default_class_names().iter().map(|name| (*name).to_owned()).collect(),
+        Some(labels) => {
+            let labels = rig.resolve(labels);
+            let names = read_labels(&labels, files)?;
+            counted_names(&labels, names, classes)?
+        }
+        None if !named.is_empty() => counted_names(&file, named, classes)?,
+        None => unnamed_classes(&of_rig.name, head, classes, assumptions),
     };
-    let index = |name: &String| rig.cameras.iter().position(|camera| camera.name == *name);
     let network = Network {
         name: of_rig.name.clone(),
         head,
         layout: head.layout(width, height),
-        cameras: of_rig.cameras.iter().filter_map(index).collect(),
+        cameras,
         outputs: first.outputs().to_vec(),
         class_names,
         class_offset: 0,
@@ -294,6 +338,28 @@ fn load_model(
         backends.push(load_backend(choice, &model, settings.threads, wanted)?);
     }
     Ok((LoadedModel { network, file, sha256, backend }, backends))
+}
+
+/// The names that somebody gave. With two detectors, a list of another length would shift the classes of the second.
+fn counted_names(file: &Path, names: Vec<String>, classes: Option<usize>) -> Result<Vec<String>, PipelineError> {
+    match classes.filter(|classes| *classes != names.len()) {
+        None => Ok(names),
+        Some(expected) => Err(PipelineError::ClassNames { file: file.to_owned(), expected, found: names.len() }),
+    }
+}
+
+/// COCO's names for a model that names no classes, or numbers where it has not as many as COCO: a wrong name would give
+/// an object the size of something else.
+fn unnamed_classes(model: &str, head: Head, classes: Option<usize>, assumptions: &mut Vec<String>) -> Vec<String> {
+    let default = head.default_class_names();
+    match classes.filter(|classes| *classes != default.len()) {
+        None => default.iter().map(|name| (*name).to_owned()).collect(),
+        Some(classes) => {
+            let so = "none of them is placed around the vehicle; give --labels";
+            assumptions.push(format!("model {model} names no classes: {so}"));
+            (0..classes).map(|class| format!("class {class}")).collect()
+        }
+    }
 }
 
 fn read_labels(path: &Path, files: &Files) -> Result<Vec<String>, PipelineError> {
@@ -348,7 +414,82 @@ fn dbc_tables(rig: &Rig, files: &Files) -> Result<Vec<Dbc>, PipelineError> {
             let (rig, bus, signal) = (rig.name.clone(), can.name.clone(), missing.signal.clone());
             return Err(PipelineError::NoSignal { rig, bus, signal });
         }
+        check_messages(rig, can)?;
         tables.push(table);
     }
     Ok(tables)
+}
+
+/// Signals of one quantity are averaged frame by frame, so those of different messages would never give a value.
+fn check_messages(rig: &Rig, can: &Can) -> Result<(), PipelineError> {
+    let message = |signal: &str| signal.split('.').next().unwrap_or_default().to_owned();
+    for quantity in [CanQuantity::Speed, CanQuantity::YawRate] {
+        let Some([first, others @ ..]) = can.signals.get(&quantity).map(Vec::as_slice) else { continue };
+        let expected = message(&first.signal);
+        if let Some(other) = others.iter().find(|other| message(&other.signal) != expected) {
+            let (rig, bus, quantity) = (rig.name.clone(), can.name.clone(), quantity.name());
+            return Err(PipelineError::SeveralMessages { rig, bus, quantity, expected, found: other.signal.clone() });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use catseye_calibration::rig::CanSignal;
+
+    use super::*;
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn given_names_must_be_as_many_as_the_classes() {
+        let counted = |count: usize, classes| counted_names(Path::new("my.names"), names(count), classes);
+        assert_eq!(counted(3, Some(3)).unwrap(), names(3));
+        assert_eq!(counted(3, None).unwrap(), names(3));
+        let expected = "my.names: expected 80 class names, one for each class in the model's outputs, found 3";
+        assert_eq!(counted(3, Some(80)).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn classes_without_names_are_cocos_only_where_there_are_as_many() {
+        let mut assumptions = Vec::new();
+        for classes in [None, Some(80)] {
+            assert_eq!(unnamed_classes("m", Head::Yolox, classes, &mut assumptions)[2], "car");
+        }
+        assert!(unnamed_classes("m", Head::TwinLiteNet, None, &mut assumptions).is_empty());
+        assert!(assumptions.is_empty());
+        assert_eq!(unnamed_classes("m", Head::Yolox, Some(2), &mut assumptions), ["class 0", "class 1"]);
+        let expected = "model m names no classes: none of them is placed around the vehicle; give --labels";
+        assert_eq!(assumptions, [expected]);
+    }
+
+    #[test]
+    fn signals_that_are_averaged_must_come_together() {
+        let dbc = "VERSION \"\"\n\n\
+                   BO_ 1 WHEELS: 8 X\n SG_ LEFT : 0|8@1+ (1,0) [0|0] \"\" X\n SG_ RIGHT : 8|8@1+ (1,0) [0|0] \"\" X\n\n\
+                   BO_ 2 AXLE: 8 X\n SG_ SPEED : 0|8@1+ (1,0) [0|0] \"\" X\n";
+        let files = Files::from([(PathBuf::from("car.dbc"), dbc.as_bytes().to_vec())]);
+        let tables = |quantity: CanQuantity, signals: [&str; 2]| {
+            let signal = |name: &str| CanSignal { signal: name.to_owned(), scale: 1.0, offset: 0.0 };
+            let mut rig = Rig::default_camera(64, 48);
+            rig.cans.push(Can {
+                name: "can".to_owned(),
+                topic: "/can".to_owned(),
+                dbc: vec![PathBuf::from("car.dbc")],
+                bitrate: None,
+                signals: BTreeMap::from([(quantity, signals.map(signal).to_vec())]),
+            });
+            dbc_tables(&rig, &files)
+        };
+        assert_eq!(tables(CanQuantity::Speed, ["WHEELS.LEFT", "WHEELS.RIGHT"]).unwrap().len(), 1);
+        // nobody averages those
+        assert!(tables(CanQuantity::Gear, ["WHEELS.LEFT", "AXLE.SPEED"]).is_ok());
+        let error = tables(CanQuantity::Speed, ["WHEELS.LEFT", "AXLE.SPEED"]).unwrap_err().to_string();
+        let expected = "expected all signals in the CAN message of the first, WHEELS";
+        assert!(error.starts_with("rig \"default\", bus \"can\", speed_mps: "), "{error}");
+        assert!(error.contains(expected) && error.ends_with("found AXLE.SPEED"), "{error}");
+    }
 }

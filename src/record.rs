@@ -81,11 +81,14 @@ impl<'a> Encoder<'a> {
 }
 
 impl Sink for Encoder<'_> {
+    #[inline]
     fn scalar(&mut self, little_endian: &[u8]) {
         let align = little_endian.len().max(1);
         let at = self.out.len() - self.start;
         let padded = at.next_multiple_of(align);
-        self.out.resize(self.start + padded, 0);
+        if padded > at {
+            self.out.resize(self.start + padded, 0);
+        }
         self.out.extend_from_slice(little_endian);
     }
 

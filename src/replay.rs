@@ -104,8 +104,7 @@ pub struct Options {
 pub struct Summary {
     /// Ticks that went through.
     pub ticks: u64,
-    /// First tick whose stateful stages had their recorded state, and the one it was restored after; `None` when the
-    /// run began at the beginning.
+    /// Tick of the snapshot that stateful stages were restored from; `None` when the run began at the beginning.
     pub restored_after: Option<u64>,
     /// First recorded tick that could not be replayed, because a file is cut off before its packets.
     pub cut_before: Option<u64>,
@@ -165,6 +164,9 @@ impl Decisions {
                 _ => {}
             }
         }
+        if self.ended {
+            recorded.all_decided();
+        }
         Ok(())
     }
 }
@@ -192,10 +194,15 @@ impl Edge {
     fn form(&mut self) -> Result<Option<Formed>, ReplayError> {
         match self {
             Edge::Fresh(ingest) => Ok(ingest.form()),
-            Edge::Recorded(recorded, decisions) => {
+            Edge::Recorded(recorded, decisions) => loop {
                 decisions.fill(recorded)?;
-                Ok(recorded.form()?)
-            }
+                let formed = recorded.form()?;
+                // ticks before a range were passed over, and those behind them are not read yet
+                let wants_more = formed.is_none() && !recorded.has_decisions() && !decisions.ended;
+                if !wants_more {
+                    return Ok(formed);
+                }
+            },
         }
     }
 

@@ -1,7 +1,7 @@
 //! The source: a log is read on a thread of its own, and packets come out in the order of arrival.
 //!
 //! Reading, decompression and the decoding of videos happen here, ahead of the pipeline and bounded by a channel. What
-//! is not a sensor of the rig is passed over.
+//! is not a sensor of the rig is passed over, and so are a video's parameters that come without a picture.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync
 
 use catseye_calibration::rig::{Rig, RigError};
 use catseye_sensors::packet::{PacketHeader, SensorId};
-use catseye_sensors::picture::h264::{H264Decoder, Reorder};
+use catseye_sensors::picture::h264::{H264Decoder, H264Error, Reorder};
 use catseye_sensors::picture::{Encoding, Frame, Limits};
 use thiserror::Error;
 
 use crate::log::packet::{Content, SensorPacket, StampInfo, read_packet, sensors_by_topic};
-use crate::log::reader::{Ending, Event, LogReader, Message, ReadError};
+use crate::log::reader::{Ending, Event, LogReader, ReadError};
 use crate::log::{RIG_ATTACHMENT, RUN_HEADER};
 use crate::pipeline::Files;
 
@@ -24,6 +24,8 @@ use crate::pipeline::Files;
 const BATCH: usize = 256;
 /// Batches in flight. Video frames are large, so few.
 const BATCHES: usize = 8;
+/// Most pictures that a video may hold back (ITU-T H.264, A.3.1).
+const MAX_REORDER: usize = 16;
 
 /// What a log says about itself before the first message is needed.
 #[derive(Debug, Default)]
@@ -81,7 +83,7 @@ impl Preamble {
 pub struct SourceSummary {
     /// How the file ended.
     pub ending: Ending,
-    /// Messages that are of no sensor of the rig, by topic.
+    /// Messages that are of no sensor of the rig or hold nothing for it, by topic.
     pub passed_over: BTreeMap<String, u64>,
     /// Pictures of videos that could not be decoded, with the first words about each camera.
     pub undecodable: BTreeMap<u16, (u64, String)>,
@@ -175,8 +177,61 @@ impl Source {
 
 struct VideoDecoder {
     decoder: H264Decoder,
-    /// Headers of what was fed, by stamp: pictures come out in the order they are shown.
+    /// Headers of the pictures that are held back: pictures come out in the order they are shown.
     headers: Vec<PacketHeader>,
+    /// What could not be decoded while pictures were held back, by stamp: those that come before it go first.
+    failed: Vec<SensorPacket>,
+}
+
+impl VideoDecoder {
+    fn new(limits: Limits) -> Result<Self, H264Error> {
+        let decoder = H264Decoder::new(limits, Reorder::FromStream)?;
+        Ok(VideoDecoder { decoder, headers: Vec::new(), failed: Vec::new() })
+    }
+
+    /// Takes an access unit, and says whether it took a picture.
+    fn feed(&mut self, access_unit: &[u8], header: PacketHeader) -> Result<bool, H264Error> {
+        self.decoder.feed(access_unit, header.stamp.mapped_ns)?;
+        let is_picture = holds_picture(access_unit);
+        if is_picture {
+            self.headers.push(header);
+        }
+        Ok(is_picture)
+    }
+
+    /// Keeps what could not be decoded until its turn has come.
+    fn keep(&mut self, packet: SensorPacket) {
+        let stamp_ns = packet.header.stamp.mapped_ns;
+        let at = self.failed.partition_point(|other| other.header.stamp.mapped_ns <= stamp_ns);
+        self.failed.insert(at, packet);
+        if self.failed.len() > MAX_REORDER {
+            // after so many, nothing that is held back waits for a picture that has yet to come
+            self.decoder.finish();
+        }
+    }
+
+    /// Packets whose turn has come, in the order of their stamps.
+    fn take_ready(&mut self) -> Vec<SensorPacket> {
+        let mut ready = Vec::new();
+        let mut frame = Frame::default();
+        while let Some(stamp_ns) = self.decoder.pop(&mut frame) {
+            let before = self.failed.partition_point(|packet| packet.header.stamp.mapped_ns < stamp_ns);
+            ready.extend(self.failed.drain(..before));
+            let Some(at) = self.headers.iter().position(|header| header.stamp.mapped_ns == stamp_ns) else { continue };
+            let header = self.headers.remove(at);
+            ready.push(SensorPacket { header, content: Content::Frame(std::mem::take(&mut frame)) });
+        }
+        if self.headers.is_empty() {
+            ready.append(&mut self.failed);
+        }
+        ready
+    }
+}
+
+/// Whether there is a slice of a picture in an access unit.
+fn holds_picture(access_unit: &[u8]) -> bool {
+    // a start code, then a header whose low five bits say what follows
+    access_unit.windows(4).any(|bytes| matches!(bytes, [0, 0, 1, header] if matches!(header & 0x1F, 1 | 5)))
 }
 
 struct Thread {
@@ -257,61 +312,162 @@ impl Thread {
             Some((*sensor, StampInfo::of(message.channel)))
         });
         let Some((sensor, info)) = known else {
-            count(&mut self.summary.passed_over, &message);
+            count(&mut self.summary.passed_over, &message.channel.topic);
             return Ok(Some(None));
         };
         match read_packet(&message, *sensor, info) {
             Ok(Some(packet)) => Ok(Some(Some(packet))),
             Ok(None) => {
-                count(&mut self.summary.passed_over, &message);
+                count(&mut self.summary.passed_over, &message.channel.topic);
                 Ok(Some(None))
             }
             Err(error) => Err(message.wrong(&path, error)),
         }
     }
 
-    /// Feeds a video's decoder and passes on what it shows. What does not decode goes on as it is, so that the tick knows
-    /// that its picture is missing.
+    /// Feeds a video's decoder and passes on what it shows. A picture that does not decode goes on as it is when its
+    /// turn comes, so that the tick knows that it is missing.
     fn decode(&mut self, packet: SensorPacket) -> Result<(), Gone> {
         let sensor = packet.header.sensor;
         let Content::Picture { bytes, .. } = &packet.content else { return self.push(packet) };
         if !self.decoders.contains_key(&sensor) {
-            match H264Decoder::new(self.limits, Reorder::FromStream) {
-                Ok(decoder) => self.decoders.insert(sensor, VideoDecoder { decoder, headers: Vec::new() }),
-                Err(error) => return self.give_up(packet, error.to_string()),
+            match VideoDecoder::new(self.limits) {
+                Ok(video) => self.decoders.insert(sensor, video),
+                Err(error) => {
+                    self.note_undecodable(sensor, &error);
+                    return self.push(packet);
+                }
             };
         }
         let Some(video) = self.decoders.get_mut(&sensor) else { return Ok(()) };
-        if let Err(error) = video.decoder.feed(bytes, packet.header.stamp.mapped_ns) {
-            return self.give_up(packet, error.to_string());
+        match video.feed(bytes, packet.header) {
+            Ok(true) => {}
+            Ok(false) => self.pass_over(sensor),
+            Err(error) => {
+                video.keep(packet);
+                self.note_undecodable(sensor, &error);
+            }
         }
-        video.headers.push(packet.header);
         self.drain(sensor)
     }
 
-    fn give_up(&mut self, packet: SensorPacket, error: String) -> Result<(), Gone> {
-        let entry = self.summary.undecodable.entry(packet.header.sensor.0).or_insert((0, error));
+    fn pass_over(&mut self, sensor: SensorId) {
+        if let Some((topic, _)) = self.sensors.iter().find(|(_, id)| **id == sensor) {
+            count(&mut self.summary.passed_over, topic);
+        }
+    }
+
+    fn note_undecodable(&mut self, sensor: SensorId, error: &H264Error) {
+        let entry = self.summary.undecodable.entry(sensor.0).or_insert_with(|| (0, error.to_string()));
         entry.0 += 1;
-        self.push(packet)
     }
 
     fn drain(&mut self, sensor: SensorId) -> Result<(), Gone> {
-        loop {
-            let mut frame = Frame::default();
-            let Some(video) = self.decoders.get_mut(&sensor) else { return Ok(()) };
-            let Some(stamp_ns) = video.decoder.pop(&mut frame) else { return Ok(()) };
-            let Some(at) = video.headers.iter().position(|header| header.stamp.mapped_ns == stamp_ns) else { continue };
-            let header = video.headers.remove(at);
-            self.push(SensorPacket { header, content: Content::Frame(frame) })?;
+        let ready = self.decoders.get_mut(&sensor).map(VideoDecoder::take_ready).unwrap_or_default();
+        ready.into_iter().try_for_each(|packet| self.push(packet))
+    }
+}
+
+fn count(passed_over: &mut BTreeMap<String, u64>, topic: &str) {
+    match passed_over.get_mut(topic) {
+        Some(count) => *count += 1,
+        None => {
+            passed_over.insert(topic.to_owned(), 1);
         }
     }
 }
 
-fn count(passed_over: &mut BTreeMap<String, u64>, message: &Message) {
-    match passed_over.get_mut(&message.channel.topic) {
-        Some(count) => *count += 1,
-        None => {
-            passed_over.insert(message.channel.topic.clone(), 1);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Channel;
+    use crate::log::packet::video_message;
+    use crate::log::writer::{Compression, LogWriter};
+    use catseye_sensors::packet::{ClockId, Stamp, StampKind};
+    use foxglove::messages::CompressedVideo;
+
+    const MS: i64 = 1_000_000;
+    /// Sequence and picture parameters of a Main profile stream of 16 by 16 pixels, which may hold 16 pictures back.
+    const PARAMETERS: [u8; 18] = [0, 0, 0, 1, 0x67, 0x4D, 0, 0x0A, 0xF4, 0xF2, 0, 0, 0, 1, 0x68, 0xCE, 0x38, 0x80];
+    /// A slice in a form that is not decoded (data partitioning).
+    const BROKEN: [u8; 7] = [0, 0, 0, 1, 0x42, 0x80, 1];
+
+    /// A grey key picture whose samples stand there as they are.
+    fn key_picture() -> Vec<u8> {
+        [[0u8, 0, 0, 1, 0x65, 0x88, 0x84, 0x08, 0x68].as_slice(), &[120; 256], &[128; 129]].concat()
+    }
+
+    fn first_picture() -> Vec<u8> {
+        [PARAMETERS.to_vec(), key_picture()].concat()
+    }
+
+    /// Stamp, number and whether it is a decoded picture, of every packet that a log of these access units gives.
+    fn read(units: &[(i64, Vec<u8>)]) -> (Vec<(i64, u32, bool)>, SourceSummary) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("video.mcap");
+        let rig = Rig::default_camera(16, 16);
+        let mut log = LogWriter::create(&path, Compression::None).unwrap();
+        let channel = log.channel(&Channel::of_foxglove::<CompressedVideo>(&rig.cameras[0].topic)).unwrap();
+        for (arrival_ns, (stamp_ns, unit)) in (0..).zip(units) {
+            let message = video_message(unit.clone(), *stamp_ns, "front");
+            log.write_foxglove(channel, arrival_ns, *stamp_ns, &message).unwrap();
         }
+        log.finish().unwrap();
+        let source = Source::open(&path, &rig, Limits::default()).unwrap();
+        let mut seen = Vec::new();
+        loop {
+            match source.wait(std::time::Duration::from_secs(10)) {
+                Some(Item::Packets(packets)) => seen.extend(packets.iter().map(|packet| {
+                    let is_decoded = matches!(packet.content, Content::Frame(_));
+                    (packet.header.stamp.mapped_ns, packet.header.sequence, is_decoded)
+                })),
+                Some(Item::End(summary)) => return (seen, *summary),
+                _ => panic!("the source ended early"),
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_without_a_picture_are_passed_over() {
+        let (seen, summary) = read(&[(10 * MS, PARAMETERS.to_vec()), (10 * MS, key_picture())]);
+        assert_eq!(seen, [(10 * MS, 1, true)]);
+        assert_eq!(summary.passed_over, BTreeMap::from([("/camera/front/image".to_owned(), 1)]));
+        assert!(summary.undecodable.is_empty(), "{:?}", summary.undecodable);
+    }
+
+    #[test]
+    fn what_does_not_decode_comes_behind_the_pictures_before_it() {
+        let broken = |stamp_ms: i64| (stamp_ms * MS, BROKEN.to_vec());
+        let (seen, summary) = read(&[(10 * MS, first_picture()), broken(30), broken(20), (40 * MS, key_picture())]);
+        assert_eq!(seen, [(10 * MS, 0, true), (20 * MS, 2, false), (30 * MS, 1, false), (40 * MS, 3, true)]);
+        assert_eq!(summary.undecodable[&0].0, 2);
+        let (seen, _) = read(&[(10 * MS, first_picture()), broken(20)]);
+        assert_eq!(seen, [(10 * MS, 0, true), (20 * MS, 1, false)]);
+    }
+
+    #[test]
+    fn a_video_that_does_not_decode_any_more_is_not_kept_until_its_end() {
+        let header = |stamp_ns: i64| PacketHeader {
+            sensor: SensorId(0),
+            sequence: 0,
+            stamp: Stamp {
+                raw_ns: stamp_ns,
+                clock: ClockId::Unknown,
+                kind: StampKind::Arrival,
+                arrival_ns: stamp_ns,
+                mapped_ns: stamp_ns,
+                uncertainty_ns: 0,
+            },
+        };
+        let mut video = VideoDecoder::new(Limits::default()).unwrap();
+        assert!(video.feed(&first_picture(), header(0)).unwrap());
+        for number in 1..=MAX_REORDER {
+            video.keep(SensorPacket { header: header(number as i64), content: Content::Frame(Frame::default()) });
+            assert!(video.take_ready().is_empty());
+        }
+        let last = header(MAX_REORDER as i64 + 1);
+        video.keep(SensorPacket { header: last, content: Content::Frame(Frame::default()) });
+        let ready: Vec<i64> = video.take_ready().iter().map(|packet| packet.header.stamp.mapped_ns).collect();
+        assert_eq!(ready, (0..=MAX_REORDER as i64 + 1).collect::<Vec<_>>());
     }
 }

@@ -21,6 +21,11 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// The one JSON object that the command printed.
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
+}
+
 /// Asserts that the command failed with words that hold all of `parts`, line breaks and frames aside.
 fn assert_fails(output: &Output, parts: &[&str]) {
     let found = text(output);
@@ -175,38 +180,99 @@ fn a_wrong_rig_is_refused_line_by_line() {
     std::fs::write(folder.path().join("wrong.toml"), wrong).unwrap();
     let output = catseye(folder.path(), &["rig", "check", "wrong.toml"]);
     assert_fails(&output, &["wrong.toml:", "trigger", "\"rear\"", "width_px", "expected", "found"]);
+    let output = catseye(folder.path(), &["rig", "check", "wrong.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    // one object and nothing behind it
+    let json = json(&output);
+    assert_eq!(json["ok"], false);
+    assert!(json["problems"].as_array().is_some_and(|problems| problems.len() >= 2), "{json}");
     let new = catseye(folder.path(), &["rig", "new", "new.toml", "--from", "hyperion"]);
     assert!(new.status.success() && catseye(folder.path(), &["rig", "check", "new.toml"]).status.success());
     assert_fails(&catseye(folder.path(), &["rig", "new", "new.toml"]), &["is there already"]);
 }
 
-/// An ONNX file whose one operator nobody has: input `x` [1,3,32,32] -> Nope -> output `y`.
+/// A whole number as protobuf writes it.
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// A protobuf field that holds a number.
+fn number(field: u64, value: u64) -> Vec<u8> {
+    [varint(field << 3), varint(value)].concat()
+}
+
+/// A protobuf field that holds text, bytes or a message.
+fn block(field: u64, content: impl AsRef<[u8]>) -> Vec<u8> {
+    let content = content.as_ref();
+    [varint((field << 3) | 2), varint(content.len() as u64), content.to_vec()].concat()
+}
+
+/// An ONNX `NodeProto`; attributes are lists of whole numbers.
+fn node(operator: &str, inputs: &[&str], output: &str, attributes: &[(&str, &[u64])]) -> Vec<u8> {
+    let mut node: Vec<u8> = inputs.iter().flat_map(|input| block(1, input)).collect();
+    node.extend([block(2, output), block(4, operator)].concat());
+    for (name, values) in attributes {
+        let values: Vec<u8> = values.iter().flat_map(|value| number(8, *value)).collect();
+        node.extend(block(5, [block(1, name), values, number(20, 7)].concat()));
+    }
+    node
+}
+
+/// An ONNX `ValueInfoProto` of f32; 0 leaves a size open.
+fn value(name: &str, shape: &[u64]) -> Vec<u8> {
+    let size = |size: &u64| if *size == 0 { block(2, "n") } else { number(1, *size) };
+    let sizes: Vec<u8> = shape.iter().flat_map(|found| block(1, size(found))).collect();
+    [block(1, name), block(2, block(1, [number(1, 1), block(2, sizes)].concat()))].concat()
+}
+
+/// An ONNX `TensorProto`; kind 1 is f32, 7 is i64.
+fn tensor(name: &str, shape: &[u64], kind: u64, raw: &[u8]) -> Vec<u8> {
+    let sizes: Vec<u8> = shape.iter().flat_map(|size| number(1, *size)).collect();
+    [sizes, number(2, kind), block(8, name), block(9, raw)].concat()
+}
+
+/// An ONNX file.
+fn onnx(nodes: &[Vec<u8>], tensors: &[Vec<u8>], input: &[u8], output: &[u8]) -> Vec<u8> {
+    let nodes: Vec<u8> = nodes.iter().flat_map(|node| block(1, node)).collect();
+    let tensors: Vec<u8> = tensors.iter().flat_map(|tensor| block(5, tensor)).collect();
+    let graph = [nodes, block(2, "graph"), tensors, block(11, input), block(12, output)].concat();
+    let opset = [block(1, ""), number(2, 13)].concat();
+    [number(1, 8), block(7, graph), block(8, opset)].concat()
+}
+
+/// An ONNX file whose one operator nobody has.
 fn onnx_with_unknown_operator() -> Vec<u8> {
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![number << 3 | 2];
-        let mut len = bytes.len();
-        while len > 127 {
-            out.push((len & 127) as u8 | 128);
-            len >>= 7;
-        }
-        out.push(len as u8);
-        out.extend_from_slice(bytes);
-        out
-    }
-    fn value(name: &str, dims: &[u8]) -> Vec<u8> {
-        let dims: Vec<u8> = dims.iter().flat_map(|dim| field(1, &[8, *dim])).collect();
-        let tensor = [vec![8, 1], field(2, &dims)].concat();
-        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
-    }
-    let node = [field(1, b"x"), field(2, b"y"), field(3, b"node"), field(4, b"Nope")].concat();
-    let graph = [
-        field(1, &node),
-        field(2, b"graph"),
-        field(11, &value("x", &[1, 3, 32, 32])),
-        field(12, &value("y", &[1, 4, 8])),
-    ]
-    .concat();
-    [vec![8, 8], field(7, &graph), field(8, &[field(1, b""), vec![16, 13]].concat())].concat()
+    let nope = [node("Nope", &["x"], "y", &[]), block(3, "node")].concat();
+    onnx(&[nope], &[], &value("x", &[1, 3, 32, 32]), &value("y", &[1, 4, 8]))
+}
+
+/// A YOLOX for 32 x 32 pixels that never sees anything. Its input has this shape, where 0 leaves a size open.
+fn yolox(input: [u64; 4], classes: u64) -> Vec<u8> {
+    // cells of strides 8, 16 and 32; box, objectness and classes
+    let shape = [input[0], 16 + 4 + 1, 5 + classes];
+    let channels = shape[1] * shape[2];
+    let zeros = |count: u64| vec![0_u8; 4 * count as usize];
+    // ONNX leaves all of these optional, rten asks for them
+    let plain: [(&str, &[u64]); 4] =
+        [("kernel_shape", &[1, 1]), ("strides", &[1, 1]), ("pads", &[0; 4]), ("dilations", &[1, 1])];
+    let nodes = [
+        node("GlobalAveragePool", &["images"], "mean", &[]),
+        node("Conv", &["mean", "weights", "bias"], "channels", &plain),
+        node("Reshape", &["channels", "shape"], "output", &[]),
+    ];
+    let sizes: Vec<u8> = shape.iter().flat_map(|size| size.to_le_bytes()).collect();
+    let tensors = [
+        tensor("weights", &[channels, 3, 1, 1], 1, &zeros(3 * channels)),
+        tensor("bias", &[channels], 1, &zeros(channels)),
+        tensor("shape", &[3], 7, &sizes),
+    ];
+    onnx(&nodes, &tensors, &value("images", &input), &value("output", &shape))
 }
 
 #[test]
@@ -285,6 +351,39 @@ fn a_full_disk_ends_with_an_error_and_leaves_nothing_half_written() {
 }
 
 #[test]
+fn a_file_system_without_room_is_named_and_left_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 200);
+    std::fs::create_dir(folder.path().join("disk")).unwrap();
+    // a file system of 64 KiB that only this process and its children see
+    let script = "mount -t tmpfs -o size=64k none disk || { echo no mount; exit 77; }
+        $1 import pictures pictures -o disk/drive.mcap; code=$?; echo left: $(ls -A disk); exit $code";
+    let arguments = ["--mount", "--map-root-user", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_catseye")];
+    let output = Command::new("unshare").args(arguments).current_dir(folder.path()).output();
+    let said = output.as_ref().map(text).unwrap_or_default();
+    if said.contains("no mount") || !said.contains("left:") {
+        eprintln!("skipped: this machine lets nobody mount a file system of his own: {said}");
+        return;
+    }
+    let output = output.unwrap();
+    assert_fails(&output, &["disk/drive.mcap", "No space left on device"]);
+    assert!(said.contains("left:\n"), "{said}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_command_in_silence() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_catseye"))
+        .args(["info", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1_pictures.mcap")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", text(&output));
+}
+
+#[test]
 fn an_interrupted_run_leaves_a_valid_log() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path(), 300);
@@ -307,4 +406,164 @@ fn an_interrupted_run_leaves_a_valid_log() {
     }
     assert_eq!(reader.ending(), Some(&Ending::Complete));
     assert!(messages > 10);
+}
+
+#[test]
+fn wrong_arguments_are_told_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["replay", "x", "--speed", "fast"][..],
+        &["replay", "x", "--backend", "cuda"],
+        &["replay", "x", "--digests", "some"],
+        &["replay", "x", "--model", "m.onnx", "--score", "1.5"],
+        &["replay", "x", "--model", "m.onnx", "--score", "nan"],
+        &["replay", "x", "--score", "0.5"],
+        &["replay", "x", "--head", "yolox"],
+        &["replay", "x", "--labels", "my.names"],
+        &["replay", "x", "--input-size", "32x32"],
+        &["import", "cassette", "x", "-o", "y.mcap"],
+        &["rig", "new", "x.toml", "--from", "truck"],
+    ] {
+        let output = catseye(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn outputs_never_replace_what_they_are_made_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log.mcap");
+    log_with_stamps(&log, &[1000, 1100, 1200]);
+    let bytes = std::fs::read(&log).unwrap();
+    let made_from = "would replace what it is made from";
+    for arguments in [
+        &["import", "ros", "log.mcap", "-o", "log.mcap"][..],
+        &["replay", "log.mcap", "--out", "log.mcap"],
+        &["replay", "log.mcap", "--video", "log.mcap"],
+        &["replay", "log.mcap", "--trace", "log.mcap"],
+    ] {
+        assert_fails(&catseye(folder.path(), arguments), &["log.mcap", made_from]);
+        assert_eq!(std::fs::read(&log).unwrap(), bytes, "{arguments:?}");
+    }
+    let run = catseye(folder.path(), &["replay", "log.mcap", "--no-report", "--output-dir", "out"]);
+    assert!(run.status.success(), "{}", text(&run));
+    let again = ["replay", "log.mcap", "--decisions", "out/run.mcap", "--out", "out/run.mcap"];
+    assert_fails(&catseye(folder.path(), &again), &["run.mcap", made_from]);
+    assert_fails(&catseye(folder.path(), &["report", "out/run.mcap", "-o", "out/run.mcap"]), &["run.mcap", made_from]);
+
+    // a log without a rig is imported first, but not over itself
+    let bare = folder.path().join("out/drive.mcap");
+    LogWriter::create(&bare, Compression::None).unwrap().finish().unwrap();
+    let bytes = std::fs::read(&bare).unwrap();
+    let replay = catseye(folder.path(), &["replay", "out/drive.mcap", "--output-dir", "out"]);
+    assert_fails(&replay, &["drive.mcap", made_from, "--output-dir"]);
+    assert_eq!(std::fs::read(&bare).unwrap(), bytes);
+    // nor over a part of a recording that is a folder
+    let import = catseye(folder.path(), &["import", "ros", "out", "-o", "out/drive.mcap"]);
+    assert_fails(&import, &["drive.mcap", "would replace a part of the recording"]);
+    assert_eq!(std::fs::read(&bare).unwrap(), bytes);
+}
+
+#[test]
+fn an_import_leaves_a_rig_that_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 3);
+    let rig = folder.path().join("drive.rig.toml");
+    let import = ["import", "pictures", "pictures", "-o", "drive.mcap"];
+    assert_eq!(json(&catseye(folder.path(), &[&import[..], &["--json"]].concat()))["rig"], "drive.rig.toml");
+    let changed = format!("# changed by hand\n{}", std::fs::read_to_string(&rig).unwrap());
+    std::fs::write(&rig, &changed).unwrap();
+    let again = catseye(folder.path(), &import);
+    assert!(again.status.success() && text(&again).contains("left as it is"), "{}", text(&again));
+    let given = catseye(folder.path(), &[&import[..], &["--rig", "drive.rig.toml"]].concat());
+    assert!(given.status.success() && text(&given).contains("no rig is written"), "{}", text(&given));
+    assert_eq!(std::fs::read_to_string(&rig).unwrap(), changed);
+}
+
+#[test]
+fn a_model_without_names_gets_numbers_and_its_settings_are_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 3);
+    std::fs::write(folder.path().join("best (1).onnx"), yolox([1, 3, 32, 32], 2)).unwrap();
+    std::fs::write(folder.path().join("my.names"), "car\nvan\nbus\n").unwrap();
+    let replay = ["replay", "pictures", "--model", "best (1).onnx", "--backend", "rten", "--no-report"];
+    let run = catseye(folder.path(), &[&replay[..], &["--json"]].concat());
+    assert!(run.status.success(), "{}", text(&run));
+    let assumptions = json(&run)["assumptions"].to_string();
+    assert!(assumptions.contains("model best__1_ names no classes"), "{assumptions}");
+    let info = json(&catseye(folder.path(), &["info", "catseye-out/pictures/run.mcap", "--json"]));
+    assert_eq!(info["headers"]["catseye:run"]["classes"], "class 0\nclass 1");
+    let short = catseye(folder.path(), &[&replay[..], &["--labels", "my.names"]].concat());
+    assert_fails(&short, &["my.names", "expected 2 class names", "found 3"]);
+
+    let verify = [
+        "replay",
+        "catseye-out/pictures/drive.mcap",
+        "--verify",
+        "catseye-out/pictures/run.mcap",
+        "--output-dir",
+        "again",
+        "--no-report",
+    ];
+    let same = catseye(folder.path(), &verify);
+    assert!(same.status.success(), "the rig in the log is read again: {}", text(&same));
+    let surer = ["--model", "best (1).onnx", "--score", "0.9"];
+    let other = catseye(folder.path(), &[&verify[..], &surer].concat());
+    assert_fails(&other, &["cannot have the recorded bits", "best__1_.settings", "score 0.9"]);
+}
+
+#[test]
+fn a_model_that_cannot_be_given_its_pictures_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 2);
+    std::fs::write(folder.path().join("four.onnx"), yolox([4, 3, 32, 32], 80)).unwrap();
+    std::fs::write(folder.path().join("open.onnx"), yolox([1, 3, 0, 0], 80)).unwrap();
+    let error = |model: &str| {
+        let output = catseye(folder.path(), &["replay", "pictures", "--model", model, "--backend", "rten", "--json"]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        json(&output)["error"].to_string()
+    };
+    let four = error("four.onnx");
+    assert!(four.contains("one per camera (1)") && four.contains("found 4"), "{four}");
+    let open = error("open.onnx");
+    assert!(open.contains("--input-size WIDTHxHEIGHT") && open.contains("input_width_px"), "{open}");
+}
+
+#[test]
+fn pictures_of_another_size_than_the_rigs_are_faults() {
+    let folder = tempfile::tempdir().unwrap();
+    log_with_stamps(&folder.path().join("log.mcap"), &[1000, 1100, 1200, 1300]);
+    std::fs::write(folder.path().join("m.onnx"), yolox([1, 3, 32, 32], 80)).unwrap();
+    assert!(catseye(folder.path(), &["rig", "new", "wide.toml", "--size", "128x48"]).status.success());
+    let replay = ["replay", "log.mcap", "--model", "m.onnx", "--backend", "rten", "--no-report", "--no-out", "--json"];
+    let right = json(&catseye(folder.path(), &replay));
+    assert_eq!(right["results"]["faults"], 0, "{right}");
+    let wrong = json(&catseye(folder.path(), &[&replay[..], &["--rig", "wide.toml"]].concat()));
+    assert!(wrong["ticks"].as_u64().is_some_and(|ticks| ticks > 2), "{wrong}");
+    assert_eq!(wrong["results"]["faults"], wrong["ticks"]);
+    let first = &wrong["results"]["first_faults"][0];
+    assert_eq!(first["stage"], "preprocess");
+    assert_eq!(first["message"], "camera front: expected pictures of 128x48, as in the rig, found 64x48");
+}
+
+#[test]
+fn the_report_of_a_cut_off_run_says_so_and_outlives_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 40);
+    let replay = catseye(folder.path(), &["replay", "pictures", "--no-report"]);
+    assert!(replay.status.success(), "{}", text(&replay));
+    let bytes = std::fs::read(folder.path().join("catseye-out/pictures/run.mcap")).unwrap();
+    std::fs::write(folder.path().join("cut.mcap"), &bytes[..bytes.len() * 2 / 3]).unwrap();
+    let report = catseye(folder.path(), &["report", "cut.mcap", "-o", "page.html"]);
+    assert!(report.status.success() && text(&report).contains("incomplete: the file"), "{}", text(&report));
+    let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(page.contains("incomplete: the file"));
+
+    let script =
+        format!("trap '' XFSZ; ulimit -f 1; exec {} report cut.mcap -o page.html", env!("CARGO_BIN_EXE_catseye"));
+    let output = Command::new("bash").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+    assert_fails(&output, &["page.html"]);
+    assert_eq!(std::fs::read_to_string(folder.path().join("page.html")).unwrap(), page);
+    assert!(!folder.path().join("page.html.part").exists());
 }

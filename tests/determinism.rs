@@ -246,7 +246,9 @@ fn patchy_drive(folder: &Path) -> Drive {
     let mut picture = Vec::new();
     let mut encoder = png::Encoder::new(&mut picture, 64, 48);
     encoder.set_color(png::ColorType::Rgb);
-    encoder.write_header().unwrap().write_image_data(&[90; 64 * 48 * 3]).unwrap();
+    // noise, so that the pictures make the log longer than what compression takes at once
+    let noise: Vec<u8> = (0..64 * 48 * 3u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    encoder.write_header().unwrap().write_image_data(&noise).unwrap();
     let mut messages: Vec<(i64, i64, usize)> = Vec::new();
     for tick in 0..60i64 {
         let stamp_ms = 1000 + 100 * tick;

@@ -1,6 +1,6 @@
 //! Logs of every schema version, written once and committed: they stay readable, and what is exact keeps its bits.
 //!
-//! `tests/golden/v1_*.mcap` were written by `catseye replay` at schema version 1, from six flat grey pictures. They are never
+//! `tests/golden/vN_*.mcap` were written by `catseye replay` at schema version N, from six flat grey pictures. They are never
 //! written again; a new schema version gets files of its own.
 
 mod common;
@@ -20,8 +20,12 @@ fn golden(file: &str) -> PathBuf {
 }
 
 #[test]
-fn version_1_is_read_record_by_record() {
-    let path = golden("v1_detections.mcap");
+fn every_version_is_read_record_by_record() {
+    (1..=SCHEMA_VERSION).for_each(read_record_by_record);
+}
+
+fn read_record_by_record(version: u32) {
+    let path = golden(&format!("v{version}_detections.mcap"));
     let stages = RunReader::stages(&path).unwrap();
     let names: Vec<&str> = stages.iter().map(|(name, _)| name.as_str()).collect();
     for name in ["unpack", "preprocess", "infer", "decode", "track", "fuse", "handoff", "plan"] {
@@ -50,8 +54,12 @@ fn version_1_is_read_record_by_record() {
 }
 
 #[test]
-fn version_1_replays_to_its_bits() {
-    let path = golden("v1_pictures.mcap");
+fn every_version_replays_to_its_bits() {
+    (1..=SCHEMA_VERSION).for_each(replay_to_its_bits);
+}
+
+fn replay_to_its_bits(version: u32) {
+    let path = golden(&format!("v{version}_pictures.mcap"));
     let drive: Drive = common::opened(path.clone());
     let result = Arc::new(Mutex::new(None));
     let handle = Arc::clone(&result);

@@ -19,6 +19,7 @@ type Seen = (String, f32, BoxPx);
 
 /// One network on one camera, outside of any graph.
 struct Detector {
+    networks: [Network; 1],
     preprocess: Preprocess,
     infer: Infer,
     decode: DecodeStage,
@@ -58,6 +59,7 @@ impl Detector {
             infer: Infer::new(vec![backend], false),
             decode: DecodeStage::new(&networks, &rig),
             tick: Tick::new(1, 0, &networks),
+            networks,
             names,
         })
     }
@@ -67,6 +69,9 @@ impl Detector {
         let camera = &mut self.tick.cameras[0];
         decode_picture(encoding, &std::fs::read(picture).unwrap(), &mut camera.frame, &Limits::default()).unwrap();
         camera.present = true;
+        // the pictures come in several sizes, and a rig has one for each camera
+        let rig = Rig::default_camera(camera.frame.width_px(), camera.frame.height_px());
+        self.preprocess = Preprocess::new(&self.networks, &rig, false).unwrap();
         self.preprocess.run(&mut self.tick).unwrap();
         self.infer.run(&mut self.tick).unwrap();
         self.decode.run(&mut self.tick).unwrap();

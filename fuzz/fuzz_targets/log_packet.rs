@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
         message_encoding: message_encoding.to_owned(),
         schema_name: schema_name.to_owned(),
         schema_encoding: String::new(),
-        schema: Vec::new(),
+        schema: Vec::new().into(),
         metadata: Default::default(),
     });
     let message = Message { channel: &channel, channel_id: 1, sequence: 0, log_ns: 0, publish_ns: 0, data };

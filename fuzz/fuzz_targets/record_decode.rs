@@ -3,14 +3,14 @@
 #![no_main]
 
 use catseye::messages::{
-    Account, CameraDetections, CameraTracks, CanMessage, DropDecision, FaultDecision, ImuSample, Plan, RadarScan,
-    StageDigest, StageTiming, StateSnapshot, TickDecision, WorldModel,
+    Account, CameraDetections, CameraTracks, CanMessage, DropDecision, FaultDecision, ImuSample, NoteNames, Plan,
+    RadarScan, StageDigest, StageTiming, StateSnapshot, TickDecision, TickDigests, TickTimings, WorldModel,
 };
 use catseye::record::Record;
 use catseye::stages::track::TrackerState;
 use libfuzzer_sys::fuzz_target;
 
-const TYPES: [fn(&[u8]); 15] = [
+const TYPES: [fn(&[u8]); 18] = [
     round_trip::<TickDecision>,
     round_trip::<DropDecision>,
     round_trip::<FaultDecision>,
@@ -26,6 +26,9 @@ const TYPES: [fn(&[u8]); 15] = [
     round_trip::<RadarScan>,
     round_trip::<Account>,
     round_trip::<TrackerState>,
+    round_trip::<NoteNames>,
+    round_trip::<TickDigests>,
+    round_trip::<TickTimings>,
 ];
 
 fuzz_target!(|bytes: &[u8]| {

@@ -78,6 +78,9 @@ pub enum Mp4Error {
         /// Edits that play something.
         found: usize,
     },
+    /// The pictures are not shown the way they are coded, as those of a telephone held upright.
+    #[error("expected pictures that are shown as they are coded, found a track that turns them: {H265_ADVICE}")]
+    Turned,
     /// The stamp of a picture does not fit 64 bits of nanoseconds.
     #[error("expected stamps that fit 64 bits of nanoseconds, found one that does not at access unit {index}")]
     Stamp {
@@ -472,6 +475,7 @@ impl Track {
     }
 
     fn read_video(body: &[u8], media: &[u8], movie_timescale: u32, file_bytes: u64) -> Result<Track, Mp4Error> {
+        refuse_turned(body)?;
         let clock =
             Clock { timescale: timescale(need(media, "mdhd")?, "mdhd")?, movie_timescale, edit: read_edits(body)? };
         let tables = need(need(media, "minf")?, "stbl")?;
@@ -542,6 +546,23 @@ fn timescale(header: &[u8], name: &str) -> Result<u32, Mp4Error> {
         Some(_) => Err(malformed(name, "a clock of 0 units a second")),
         None => Err(malformed(name, "no clock")),
     }
+}
+
+/// Refuses a track whose header turns or mirrors the pictures when they are shown, which the decoded ones are not.
+fn refuse_turned(track: &[u8]) -> Result<(), Mp4Error> {
+    let Some(header) = find(track, "tkhd")? else { return Ok(()) };
+    let short = || malformed("tkhd", "no matrix");
+    let mut fields = Fields { rest: header };
+    // times, number and length are longer in version 1; layer, group and volume follow
+    let before_matrix = if fields.u32().ok_or_else(short)? >> 24 == 1 { 48 } else { 36 };
+    fields.take(before_matrix).ok_or_else(short)?;
+    // its rows are (a, b, u), (c, d, v), (x, y, w): shown at (a x + c y, b x + d y)
+    let mut matrix = [0_i32; 5];
+    for number in &mut matrix {
+        *number = fields.u32().ok_or_else(short)?.cast_signed();
+    }
+    let [a, b, _, c, d] = matrix;
+    if b != 0 || c != 0 || a < 0 || d < 0 { Err(Mp4Error::Turned) } else { Ok(()) }
 }
 
 /// Reads the edit list of a track. The end of an edit is not applied: no picture is left out.
@@ -713,10 +734,30 @@ mod tests {
         samples: Vec<(Vec<u8>, i32, bool)>,
         per_chunk: usize,
         long_offsets: bool,
+        /// What is in the track's header.
+        track_header: Vec<u32>,
     }
 
     fn recipe(samples: Vec<(Vec<u8>, i32, bool)>) -> Recipe {
-        Recipe { codec: "avc1", timescale: 1000, edits: Vec::new(), samples, per_chunk: 2, long_offsets: false }
+        Recipe {
+            codec: "avc1",
+            timescale: 1000,
+            edits: Vec::new(),
+            samples,
+            per_chunk: 2,
+            long_offsets: false,
+            track_header: track_header(0, [1, 0, 0, 1]),
+        }
+    }
+
+    /// A track's header of this version, with the matrix `[[a, b], [c, d]]`.
+    fn track_header(version: u32, turn: [i32; 4]) -> Vec<u32> {
+        let [a, b, c, d] = turn.map(|number| (number << 16).cast_unsigned());
+        let mut header = vec![version << 24];
+        header.resize(if version == 1 { 13 } else { 10 }, 0);
+        header.extend([a, b, 0, c, d, 0, 0, 0, 1 << 30]);
+        header.extend([64 << 16, 48 << 16]);
+        header
     }
 
     /// Writes the file: `ftyp`, the pictures, then the index.
@@ -770,7 +811,8 @@ mod tests {
                 &boxed("minf", &[&tables]),
             ],
         );
-        let track = boxed("trak", &[&boxed("edts", &[&edits]), &media]);
+        let track_header = boxed("tkhd", &[&numbers(&recipe.track_header)]);
+        let track = boxed("trak", &[&track_header, &boxed("edts", &[&edits]), &media]);
         let header = boxed("mvhd", &[&numbers(&[0, 0, 0, 600, 0])]);
         file.extend(boxed("moov", &[&header, &track]));
         file
@@ -846,6 +888,23 @@ mod tests {
             Mp4Error::Missing { .. } | Mp4Error::Malformed { .. }
         ));
         assert!(matches!(refusal(&boxed("moof", &[])), Mp4Error::Fragmented));
+    }
+
+    #[test]
+    fn a_turned_track_is_refused_with_the_command_that_turns_it() {
+        let mut recipe = recipe(vec![(vec![0x65], 0, true)]);
+        for version in [0, 1] {
+            for turn in [[0, 1, -1, 0], [-1, 0, 0, -1], [0, -1, 1, 0], [-1, 0, 0, 1]] {
+                recipe.track_header = track_header(version, turn);
+                let error = refusal(&write(&recipe));
+                assert!(matches!(error, Mp4Error::Turned), "{turn:?}: {error}");
+                assert!(error.to_string().contains("ffmpeg -i in.mp4 -c:v libx264 out.mp4"), "{error}");
+            }
+            recipe.track_header = track_header(version, [1, 0, 0, 1]);
+            assert_eq!(read_all(&write(&recipe)).len(), 1);
+            recipe.track_header.truncate(12);
+            assert!(matches!(refusal(&write(&recipe)), Mp4Error::Malformed { box_name, .. } if box_name == "tkhd"));
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use catseye::log::notes::{Notes, NotesReader};
 use catseye::log::reader::{Event, LogReader};
-use catseye::log::{RUN_HEADER, SOURCE_HEADER, TOPIC_DIGEST, TOPIC_DROP, TOPIC_SNAPSHOT, TOPIC_TICK};
-use catseye::messages::{DropDecision, StageDigest, TickDecision};
+use catseye::log::{RUN_HEADER, SOURCE_HEADER, TOPIC_DROP, TOPIC_SNAPSHOT, TOPIC_TICK};
+use catseye::messages::{DropDecision, TickDecision};
 use clap::Args;
 use serde_json::json;
 
@@ -40,6 +41,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let path = &arguments.log;
     let explain = |error| problem(error, "a file that is no MCAP log can be brought in with `catseye import`");
     let mut reader = LogReader::open(path).map_err(explain)?;
+    let mut notes = NotesReader::default();
     let bar = Progress::new(context, "info");
     let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
     let mut headers: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
@@ -85,11 +87,12 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
                         let drop: DropDecision = message.record(path).map_err(explain)?;
                         *drops.entry(drop.reason.name()).or_insert(0) += 1;
                     }
-                    TOPIC_DIGEST => {
-                        let digest: StageDigest = message.record(path).map_err(explain)?;
-                        *digests.entry(digest.stage).or_insert(0) += digest.fields.len() as u64;
-                    }
                     _ => {}
+                }
+                if let Some(Notes::Digests(stages)) = notes.read(&message, path).map_err(explain)? {
+                    for stage in stages {
+                        *digests.entry(stage.stage).or_insert(0) += stage.fields.len() as u64;
+                    }
                 }
             }
         }

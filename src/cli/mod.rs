@@ -11,6 +11,7 @@ mod replay;
 mod report;
 mod rig;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -82,6 +83,8 @@ pub enum Outcome {
     Good,
     /// Runs differ.
     Different,
+    /// Something is wrong, and has been said.
+    Wrong,
 }
 
 /// Set by SIGINT and SIGTERM: whatever runs comes to an end in good order.
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Different) => ExitCode::from(3),
+        Ok(Outcome::Wrong) => ExitCode::FAILURE,
         Err(report) => {
             if context.json {
                 println!("{:#}", serde_json::json!({ "error": report.to_string() }));
@@ -126,4 +130,40 @@ pub fn problem(error: impl std::fmt::Display, help: &str) -> miette::Report {
         return miette::miette!("{error}");
     }
     miette::miette!(help = help.to_owned(), "{error}")
+}
+
+/// Whether two paths lead to the same file or folder.
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Refuses an output in the place of something that it is made from.
+pub fn check_output<'a>(out: &Path, sources: impl IntoIterator<Item = &'a Path>, help: &str) -> miette::Result<()> {
+    match sources.into_iter().find(|source| same_file(source, out)) {
+        None => Ok(()),
+        Some(_) => Err(problem(format!("{}: this output would replace what it is made from", out.display()), help)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_that_name_each_other_are_there() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_same_file_is_known_by_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("a"), folder.path().join("b"));
+        std::fs::write(&file, "").unwrap();
+        let detour = folder.path().join("../").join(folder.path().file_name().unwrap()).join("a");
+        assert!(same_file(&file, &detour) && !same_file(&file, &other) && !same_file(&other, &other));
+        assert!(check_output(&detour, [file.as_path()], "").is_err());
+        assert!(check_output(&other, [file.as_path(), other.as_path()], "").is_ok());
+    }
 }

@@ -4,14 +4,18 @@
 //! printed last.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use catseye::diff::{Comparison, Verifier, stateful_stages};
 use catseye::header::{mismatches, run_header};
-use catseye::log::import::ImportKind;
+use catseye::log::RIG_ATTACHMENT;
+use catseye::log::import::{ImportKind, ImportReport};
+use catseye::log::notes::Names;
 use catseye::log::reader::LogReader;
-use catseye::log::run::{Names, RunHeader, RunWriter};
+use catseye::log::run::{RunHeader, RunWriter};
 use catseye::pipeline::{DigestLevel, Files, Pipeline, Settings};
 use catseye::replay::{Options, Pace, Summary, replay};
 use catseye::source::Preamble;
@@ -24,7 +28,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::{Context, Outcome, STOP, problem};
+use super::{Context, Outcome, STOP, check_output, problem};
 
 /// Arguments of `replay`.
 #[derive(Args)]
@@ -39,23 +43,23 @@ pub struct Arguments {
     models: Vec<String>,
     /// How the model's outputs are read, where it cannot be recognised: yolox, yolov5, yolov8, fastestdet, picodet,
     /// rtdetr, twinlitenet.
-    #[arg(long)]
+    #[arg(long, requires = "models")]
     head: Option<String>,
-    /// Class names, one a line, where the model has none.
-    #[arg(long)]
+    /// Class names, one a line, in place of the model's own.
+    #[arg(long, requires = "models")]
     labels: Option<PathBuf>,
     /// Size of the network's input, where the model leaves it open.
-    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    #[arg(long, value_name = "WxH", value_parser = parse_size, requires = "models")]
     input_size: Option<(u32, u32)>,
-    /// Detections have scores above this.
-    #[arg(long)]
+    /// Detections have scores above this, 0 to 1 [default: 0.3].
+    #[arg(long, value_parser = parse_score, requires = "models")]
     score: Option<f64>,
     /// A rig instead of the log's own.
     #[arg(long)]
     rig: Option<PathBuf>,
     /// auto, ort (ONNX Runtime, when its library is found) or rten (built in).
-    #[arg(long, default_value = "auto")]
-    backend: String,
+    #[arg(long, default_value = "auto", value_parser = parse_backend)]
+    backend: BackendChoice,
     /// Threads of each engine session; part of what decides the network's bits.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -69,8 +73,8 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',')]
     pin: Vec<usize>,
     /// max, or how many times as fast as recorded (1 = real time; ticks that find no room are dropped, by record).
-    #[arg(long, default_value = "max")]
-    speed: String,
+    #[arg(long, default_value = "max", value_parser = parse_pace)]
+    speed: Pace,
     /// First and last tick, for logs that hold decisions: FIRST..LAST.
     #[arg(long, value_parser = parse_range)]
     range: Option<(u64, u64)>,
@@ -97,8 +101,8 @@ pub struct Arguments {
     #[arg(long)]
     record: bool,
     /// What is digested: off, outputs or all.
-    #[arg(long, default_value = "outputs")]
-    digests: String,
+    #[arg(long, default_value = "outputs", value_parser = parse_digests)]
+    digests: DigestLevel,
     /// Ticks from one snapshot of all states to the next; 0 for none.
     #[arg(long, default_value_t = 100)]
     snapshot_every: u64,
@@ -131,6 +135,27 @@ pub fn parse_size(text: &str) -> Result<(u32, u32), String> {
     size.filter(|(w, h)| *w > 0 && *h > 0).ok_or_else(|| format!("expected WIDTHxHEIGHT as 1920x1080, found {text:?}"))
 }
 
+fn parse_score(text: &str) -> Result<f64, String> {
+    let score = text.parse::<f64>().ok().filter(|score| (0.0..=1.0).contains(score));
+    score.ok_or_else(|| format!("expected a number from 0 to 1, found {text:?}"))
+}
+
+fn parse_backend(text: &str) -> Result<BackendChoice, String> {
+    BackendChoice::from_name(text).ok_or_else(|| format!("expected auto, ort or rten, found {text:?}"))
+}
+
+fn parse_pace(text: &str) -> Result<Pace, String> {
+    if text == "max" {
+        return Ok(Pace::Max);
+    }
+    let times = text.parse::<f64>().ok().filter(|times| times.is_finite() && *times > 0.0);
+    times.map(Pace::Times).ok_or_else(|| format!("expected max or a number above 0, found {text:?}"))
+}
+
+fn parse_digests(text: &str) -> Result<DigestLevel, String> {
+    DigestLevel::from_name(text).ok_or_else(|| format!("expected off, outputs or all, found {text:?}"))
+}
+
 fn parse_range(text: &str) -> Result<(u64, u64), String> {
     let range = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     range.filter(|(a, b)| a <= b).ok_or_else(|| format!("expected FIRST..LAST as 100..200, found {text:?}"))
@@ -154,7 +179,6 @@ struct Input {
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let folder = output_folder(arguments);
-    let pace = parse_pace(&arguments.speed)?;
     let mut input = open_input(arguments, &folder, context)?;
     let settings = settings(arguments, &input)?;
     let digests = settings.digests;
@@ -169,39 +193,21 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     check_header(arguments, &input, &header)?;
     let names = Names::of(&pipeline, &input.rig);
     if context.speaks() {
-        for model in &pipeline.models {
-            let (network, engine) = (&model.network, &model.backend);
-            let size = format!("{}x{}", network.layout.width, network.layout.height);
-            println!(
-                "{}: {} {size}, {} {} ({})",
-                network.name,
-                network.head.name(),
-                engine.name,
-                engine.version,
-                engine.reason
-            );
-        }
+        say_models(&pipeline);
     }
 
-    let mut paths: Vec<PathBuf> = Vec::new();
-    if input.log != arguments.input {
-        paths.push(input.log.clone());
-    }
+    let outputs = Outputs::of(arguments, &folder, &input)?;
+    let imported = (input.log != arguments.input).then_some(&input.log);
+    let paths: Vec<PathBuf> = imported.into_iter().chain(outputs.paths()).cloned().collect();
+    check_running("stopped before the first tick, so nothing was replayed")?;
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     let explain = |error: catseye::tap::TapError| problem(error, "");
-    if !arguments.no_out {
-        let path = arguments.out.clone().unwrap_or_else(|| default_out(&folder, &input));
-        if input.reference.as_ref().is_some_and(|reference| same_file(reference, &path)) || same_file(&input.log, &path)
-        {
-            let help = "name another file with --out, or give --no-out";
-            return Err(problem(format!("{}: this run would replace a log that it reads", path.display()), help));
-        }
+    if let Some(path) = &outputs.run {
         let mut rig = input.rig.clone();
         rig.directory = PathBuf::new();
         let run = RunHeader { entries: header.clone(), rig_toml: rig.to_toml(), files: input.files.clone() };
         let sensors = arguments.record.then_some(input.log.as_path());
-        sinks.push(Box::new(RunWriter::create(&path, &run, names.clone(), sensors).map_err(explain)?));
-        paths.push(path);
+        sinks.push(Box::new(RunWriter::create(path, &run, names.clone(), sensors).map_err(explain)?));
     }
     let comparison = match &input.reference {
         None => None,
@@ -214,32 +220,28 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
             Some(result)
         }
     };
-    let report = (!arguments.no_report).then(|| folder.join("report.html"));
-    let video = named(&arguments.video, &folder, "overlay.avi");
-    let frames = named(&arguments.frames, &folder, "frames");
     let collector = CollectorSettings {
         names: names.clone(),
         rig: input.rig.clone(),
         folder: folder.clone(),
         pictures: 6,
-        video: video.clone(),
-        frames_folder: frames.clone(),
+        video: outputs.video.clone(),
+        frames_folder: outputs.frames.clone(),
         title: input.name.clone(),
         header: header.clone(),
         assumptions: input.assumptions.clone(),
-        report: report.clone(),
+        report: outputs.report.clone(),
     };
-    paths.extend([&report, &video, &frames, &arguments.trace].into_iter().flatten().cloned());
     let (collector, collected) = Collector::new(collector).map_err(explain)?;
-    let pictures_every = if video.is_some() || frames.is_some() { 1 } else { collector.pictures_every() };
+    let pictures_every = collector.pictures_every();
     sinks.push(Box::new(collector));
-    if let Some(path) = &arguments.trace {
+    if let Some(path) = &outputs.trace {
         sinks.push(Box::new(TraceWriter::create(path, names.clone()).map_err(explain)?));
     }
     let tap = Tap::start(sinks, pictures_every).map_err(explain)?;
 
     let options = Options {
-        pace,
+        pace: arguments.speed,
         workers: workers(arguments),
         pin: arguments.pin.clone(),
         decisions: input.decisions.clone(),
@@ -256,7 +258,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let comparison = comparison.map(|result| result.lock().unwrap_or_else(PoisonError::into_inner).clone());
     say(&input, &summary, &collected, comparison.as_ref(), &paths, context);
     if arguments.open {
-        open(report.as_deref());
+        open(outputs.report.as_deref());
     }
     Ok(match comparison {
         Some(comparison) if !comparison.is_equal() => Outcome::Different,
@@ -275,8 +277,51 @@ fn default_out(folder: &Path, input: &Input) -> PathBuf {
     folder.join(if input.decisions.is_some() { "verify.mcap" } else { "run.mcap" })
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+/// Where outputs go; none for those that are not wanted.
+struct Outputs {
+    run: Option<PathBuf>,
+    report: Option<PathBuf>,
+    video: Option<PathBuf>,
+    frames: Option<PathBuf>,
+    trace: Option<PathBuf>,
+}
+
+impl Outputs {
+    /// Refuses those in the place of something that the run is made from.
+    fn of(arguments: &Arguments, folder: &Path, input: &Input) -> miette::Result<Self> {
+        let run = || arguments.out.clone().unwrap_or_else(|| default_out(folder, input));
+        let outputs = Outputs {
+            run: (!arguments.no_out).then(run),
+            report: (!arguments.no_report).then(|| folder.join("report.html")),
+            video: named(&arguments.video, folder, "overlay.avi"),
+            frames: named(&arguments.frames, folder, "frames"),
+            trace: arguments.trace.clone(),
+        };
+        // the report's pictures
+        let pictures = outputs.report.is_some().then(|| folder.join("pictures"));
+        let help = "name another place, with --out or --output-dir for one";
+        for path in outputs.paths().chain(&pictures) {
+            check_output(path, sources(arguments, input), help)?;
+        }
+        Ok(outputs)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.run, &self.report, &self.video, &self.frames, &self.trace].into_iter().flatten()
+    }
+}
+
+/// What the run is made from.
+fn sources<'a>(arguments: &'a Arguments, input: &'a Input) -> impl Iterator<Item = &'a Path> {
+    let given = [&arguments.rig, &arguments.labels, &input.decisions, &input.reference];
+    let models = input.rig.models.iter().filter_map(|model| model.path.as_ref());
+    let all = [&arguments.input, &input.log].into_iter().chain(given.into_iter().flatten()).chain(models);
+    all.map(PathBuf::as_path)
+}
+
+/// An error once somebody has stopped the command: going on would put empty outputs in the place of good ones.
+fn check_running(words: &str) -> miette::Result<()> {
+    if STOP.load(Ordering::Relaxed) { Err(problem(words, "")) } else { Ok(()) }
 }
 
 fn named(wanted: &Option<Option<PathBuf>>, folder: &Path, default: &str) -> Option<PathBuf> {
@@ -285,16 +330,6 @@ fn named(wanted: &Option<Option<PathBuf>>, folder: &Path, default: &str) -> Opti
 
 fn workers(arguments: &Arguments) -> usize {
     arguments.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 256)
-}
-
-fn parse_pace(speed: &str) -> miette::Result<Pace> {
-    if speed == "max" {
-        return Ok(Pace::Max);
-    }
-    let times = speed.parse::<f64>().ok().filter(|times| times.is_finite() && *times > 0.0);
-    times
-        .map(Pace::Times)
-        .ok_or_else(|| problem(format!("expected --speed max or a number above 0, found {speed:?}"), ""))
 }
 
 /// Finds the log, its rig, and the decisions to obey.
@@ -309,14 +344,7 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
     let mut preamble = if is_log { Preamble::read(&log).map_err(explain)? } else { Preamble::default() };
     if preamble.rig.is_none() {
         log = folder.join("drive.mcap");
-        let kind = ImportKind::recognise(&arguments.input)
-            .map_err(|error| problem(error, "`catseye import --help` lists what can be brought in"))?;
-        let report =
-            super::import::import_to(kind, &arguments.input, &log, arguments.rate, arguments.rig.clone(), context)?;
-        if context.speaks() {
-            super::import::print_report(&report);
-        }
-        assumptions = report.assumptions;
+        assumptions = import_input(arguments, &log, context)?.assumptions;
         preamble = Preamble::read(&log).map_err(explain)?;
     }
     let reference = arguments.verify.as_ref().map(|path| path.clone().unwrap_or_else(|| log.clone()));
@@ -349,18 +377,44 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
         None => preamble.rig.unwrap_or_else(|| Rig::default_camera(1920, 1080)),
     };
     if !arguments.models.is_empty() {
-        rig.models = arguments.models.iter().map(|text| model(arguments, &rig, text)).collect::<miette::Result<_>>()?;
+        rig.models = models(arguments, &rig)?;
+        // the run's log gets this rig, and must be read again
+        Rig::parse(&rig.to_toml(), RIG_ATTACHMENT).map_err(|error| problem(error, "look at --model and --score"))?;
     }
     let name = folder.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
     Ok(Input { log, name, rig, files: preamble.files, assumptions, decisions, recorded, reference })
 }
 
+/// Makes the log of an input that is none. It takes its name when it is whole: the short log of an import that was
+/// stopped would be replayed as if the drive ended there.
+fn import_input(arguments: &Arguments, log: &Path, context: Context) -> miette::Result<ImportReport> {
+    let input = arguments.input.as_path();
+    let kind = ImportKind::recognise(input)
+        .map_err(|error| problem(error, "`catseye import --help` lists what can be brought in"))?;
+    let help = "name another folder with --output-dir";
+    let verified = arguments.verify.iter().flatten();
+    let given = arguments.rig.iter().chain(&arguments.decisions).chain(verified).map(PathBuf::as_path);
+    check_output(log, given.chain([input]), help)?;
+    super::import::check_folder(kind, input, log, help)?;
+    let new = log.with_file_name("drive.mcap.new");
+    let report = super::import::import_to(kind, input, &new, arguments.rate, arguments.rig.clone(), context)?;
+    let running = check_running("the import was stopped, so nothing was replayed");
+    if report.stopped || running.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    running?;
+    std::fs::rename(&new, log).map_err(|error| problem(format!("{}: {error}", log.display()), ""))?;
+    if context.speaks() {
+        super::import::print_report(&report);
+    }
+    Ok(report)
+}
+
 /// Reads what a rig file names beside itself, so that the run's log stands alone: DBC files under the rig's names, models
-/// and labels under whole paths.
+/// and labels under whole paths. The log's own file stays where there is none on disk.
 fn take_along(mut rig: Rig, files: &mut Files) -> miette::Result<Rig> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| problem(format!("{}: {error}", path.display()), ""));
     for path in rig.cans.iter().flat_map(|can| &can.dbc) {
-        files.insert(path.clone(), read(&rig.resolve(path))?);
+        take_file(path, &rig.resolve(path), files)?;
     }
     let directory = std::mem::take(&mut rig.directory);
     let whole = |path: &mut Option<PathBuf>| -> miette::Result<()> {
@@ -374,10 +428,43 @@ fn take_along(mut rig: Rig, files: &mut Files) -> miette::Result<Rig> {
         whole(&mut model.path)?;
         whole(&mut model.labels)?;
         if let Some(labels) = &model.labels {
-            files.insert(labels.clone(), read(labels)?);
+            take_file(labels, labels, files)?;
         }
     }
     Ok(rig)
+}
+
+fn take_file(name: &Path, place: &Path, files: &mut Files) -> miette::Result<()> {
+    match std::fs::read(place) {
+        Ok(bytes) => {
+            files.insert(name.to_owned(), bytes);
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound && files.contains_key(name) => Ok(()),
+        Err(error) => Err(problem(format!("{}: {error}", place.display()), "")),
+    }
+}
+
+/// The models of the command line.
+fn models(arguments: &Arguments, rig: &Rig) -> miette::Result<Vec<Model>> {
+    let mut models: Vec<Model> = Vec::new();
+    for text in &arguments.models {
+        let mut model = model(arguments, rig, text)?;
+        model.name = free_name(&model.name, &models);
+        models.push(model);
+    }
+    Ok(models)
+}
+
+/// A name that a rig may hold, from that of a file: with `_` for letters that names have not, and numbered where it is
+/// taken.
+fn free_name(stem: &str, taken: &[Model]) -> String {
+    let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
+    let stem = if stem.is_empty() { "model" } else { stem };
+    let name: String = stem.chars().map(|letter| if is_allowed(letter) { letter } else { '_' }).collect();
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.clone()).chain(numbered);
+    names.find(|name| taken.iter().all(|model| model.name != *name)).unwrap_or_default()
 }
 
 /// A model of the command line as the rig would name it.
@@ -393,8 +480,11 @@ fn model(arguments: &Arguments, rig: &Rig, text: &str) -> miette::Result<Model> 
             &format!("cameras: {}", known.join(", ")),
         ));
     }
+    if cameras.is_empty() {
+        return Err(problem(format!("{file}: expected a camera for the model, found none in the rig"), ""));
+    }
     let path = std::path::absolute(file).map_err(|error| problem(format!("{file}: {error}"), ""))?;
-    let name = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let labels = arguments.labels.as_ref().map(std::path::absolute).transpose();
     Ok(Model {
         name,
@@ -416,22 +506,20 @@ fn settings(arguments: &Arguments, input: &Input) -> miette::Result<Settings> {
         of_models.map(|(_, value)| value.as_str()).next()
     };
     // a verified replay uses what the recorded run used
-    let backend = match (arguments.backend.as_str(), recorded(".backend")) {
-        ("auto", Some("rten")) => BackendChoice::Rten,
-        ("auto", Some(_)) => BackendChoice::Ort,
-        (name, _) => BackendChoice::from_name(name)
-            .ok_or_else(|| problem(format!("expected --backend auto, ort or rten, found {name:?}"), ""))?,
+    let backend = match (arguments.backend, recorded(".backend")) {
+        (BackendChoice::Auto, Some("rten")) => BackendChoice::Rten,
+        (BackendChoice::Auto, Some(_)) => BackendChoice::Ort,
+        (choice, _) => choice,
     };
     let threads = match recorded(".backend_threads").and_then(|threads| threads.parse().ok()) {
         Some(threads) if arguments.threads == 1 => threads,
         _ => arguments.threads,
     };
-    let digests = match (arguments.digests.as_str(), input.recorded.get("digests").map(String::as_str)) {
-        (_, Some("all")) | ("all", None) => DigestLevel::All,
-        (_, Some("outputs")) | ("outputs", None) => DigestLevel::Outputs,
-        ("off", None) => DigestLevel::Off,
-        (_, Some(_)) => return Err(problem("the run to verify against was recorded without digests", "")),
-        (other, None) => return Err(problem(format!("expected --digests off, outputs or all, found {other:?}"), "")),
+    let digests = match input.recorded.get("digests").map(String::as_str) {
+        None => arguments.digests,
+        Some("all") => DigestLevel::All,
+        Some("outputs") => DigestLevel::Outputs,
+        Some(_) => return Err(problem("the run to verify against was recorded without digests", "")),
     };
     Ok(Settings {
         backend,
@@ -462,6 +550,15 @@ fn left_out(arguments: &Arguments, reference: &Path, names: &Names) -> miette::R
     let Some((first, _)) = arguments.range.filter(|range| range.0 > 0) else { return Ok(BTreeMap::new()) };
     let has_snapshot = catseye::replay::has_snapshot_before(reference, first).map_err(|error| problem(error, ""))?;
     Ok(if has_snapshot { BTreeMap::new() } else { stateful_stages(names) })
+}
+
+fn say_models(pipeline: &Pipeline) {
+    for model in &pipeline.models {
+        let (network, engine) = (&model.network, &model.backend);
+        let size = format!("{}x{}", network.layout.width, network.layout.height);
+        let head = network.head.name();
+        println!("{}: {head} {size}, {} {} ({})", network.name, engine.name, engine.version, engine.reason);
+    }
 }
 
 fn say(
@@ -530,5 +627,60 @@ fn open(path: Option<&Path>) {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     if std::process::Command::new(opener).arg(path).spawn().is_err() {
         eprintln!("no {opener} here: open {} yourself", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catseye_calibration::rig::Can;
+
+    use super::*;
+
+    fn named_model(name: String) -> Model {
+        Model {
+            name,
+            path: Some(PathBuf::from("/models/any.onnx")),
+            cameras: vec!["front".to_owned()],
+            head: None,
+            labels: None,
+            input_width_px: None,
+            input_height_px: None,
+            score_threshold: 0.3,
+            nms_iou: 0.45,
+            undistort: false,
+        }
+    }
+
+    #[test]
+    fn models_have_names_that_a_rig_reads_again() {
+        let mut rig = Rig::default_camera(64, 48);
+        for stem in ["yolov8n.fp16", "best (1)", "best", "best", "best", "größe", ""] {
+            let name = free_name(stem, &rig.models);
+            rig.models.push(named_model(name));
+        }
+        let names: Vec<&str> = rig.models.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["yolov8n_fp16", "best__1_", "best", "best-2", "best-3", "gr__e", "model"]);
+        assert_eq!(Rig::parse(&rig.to_toml(), RIG_ATTACHMENT), Ok(rig));
+    }
+
+    #[test]
+    fn a_file_of_the_log_stays_where_there_is_none_on_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::default_camera(64, 48);
+        rig.directory = folder.path().to_owned();
+        rig.cans.push(Can {
+            name: "can".to_owned(),
+            topic: "/can".to_owned(),
+            dbc: vec![PathBuf::from("here.dbc"), PathBuf::from("gone.dbc")],
+            bitrate: None,
+            signals: BTreeMap::new(),
+        });
+        std::fs::write(folder.path().join("here.dbc"), "new").unwrap();
+        let mut files = Files::from(["here.dbc", "gone.dbc"].map(|name| (PathBuf::from(name), b"old".to_vec())));
+        take_along(rig.clone(), &mut files).unwrap();
+        assert_eq!(files[Path::new("here.dbc")], b"new");
+        assert_eq!(files[Path::new("gone.dbc")], b"old");
+        files.remove(Path::new("gone.dbc"));
+        assert!(take_along(rig, &mut files).is_err());
     }
 }

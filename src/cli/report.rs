@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use catseye::log::run::{Names, RunReader};
+use catseye::log::notes::Names;
+use catseye::log::run::RunReader;
 use catseye::source::Preamble;
 use catseye::tap::Sink;
 use catseye::view::collect::{Collector, CollectorSettings};
@@ -11,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::{Context, Outcome, problem};
+use super::{Context, Outcome, check_output, problem};
 
 /// Arguments of `report`.
 #[derive(Args)]
@@ -39,6 +40,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let stages = RunReader::stages(log).map_err(explain)?;
     let rig = preamble.rig.unwrap_or_else(|| Rig::default_camera(1920, 1080));
     let out = arguments.out.clone().unwrap_or_else(|| log.with_file_name("report.html"));
+    check_output(&out, [log.as_path()], "name another file with --out")?;
     let names = Names {
         stages: stages.clone(),
         stateless: stages.len(),
@@ -70,11 +72,17 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
         collector.take(&output).map_err(failed)?;
     }
     bar.done();
+    let missing = reader.missing();
+    let incomplete = missing.as_ref().map(|missing| format!("incomplete: {missing}"));
+    if let Some(words) = &incomplete {
+        collector.warn(words.clone());
+    }
     let (drops, accounts) = reader.rest();
     collector.finish(&drops, &accounts).map_err(failed)?;
     if context.speaks() {
+        incomplete.iter().for_each(|words| println!("{words}"));
         println!("{}", out.display());
     }
-    context.print_json(&json!({ "report": out.display().to_string() }));
+    context.print_json(&json!({ "report": out.display().to_string(), "missing": missing }));
     Ok(Outcome::Good)
 }

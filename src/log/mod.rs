@@ -6,11 +6,13 @@
 //!
 //! [`writer`] writes through a file beside the target and renames it at the end; [`reader`] streams in bounded memory and
 //! reads a file that was cut off up to its last whole record; [`packet`] is the sensors' side of both; [`run`] the
-//! pipeline's; [`import`] makes logs from other people's recordings.
+//! pipeline's, [`notes`] what the graph noted for it; [`import`] makes logs from other people's recordings.
 
 pub mod import;
+pub mod notes;
 pub mod packet;
 pub mod reader;
+pub(crate) mod records;
 pub mod run;
 pub mod writer;
 
@@ -30,11 +32,13 @@ pub const TOPIC_TICK: &str = "/catseye/decisions/tick";
 pub const TOPIC_DROP: &str = "/catseye/decisions/drop";
 /// Topic of [`FaultDecision`](crate::messages::FaultDecision).
 pub const TOPIC_FAULT: &str = "/catseye/decisions/fault";
-/// Topic of [`StageDigest`](crate::messages::StageDigest).
+/// Topic of [`NoteNames`](crate::messages::NoteNames).
+pub const TOPIC_NAMES: &str = "/catseye/names";
+/// Topic of [`TickDigests`](crate::messages::TickDigests); in version 1 of [`StageDigest`](crate::messages::StageDigest).
 pub const TOPIC_DIGEST: &str = "/catseye/digests";
 /// Topic of [`StateSnapshot`](crate::messages::StateSnapshot).
 pub const TOPIC_SNAPSHOT: &str = "/catseye/snapshots";
-/// Topic of [`StageTiming`](crate::messages::StageTiming).
+/// Topic of [`TickTimings`](crate::messages::TickTimings); in version 1 of [`StageTiming`](crate::messages::StageTiming).
 pub const TOPIC_TIMING: &str = "/catseye/timing";
 /// Topic of [`CameraDetections`](crate::messages::CameraDetections).
 pub const TOPIC_DETECTIONS: &str = "/catseye/detections";

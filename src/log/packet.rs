@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use catseye_calibration::pose::Pose;
 use catseye_sensors::can::CanFrame;
 use catseye_sensors::cloud::Point;
 use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
@@ -15,6 +16,7 @@ use foxglove::bytes::Bytes;
 use foxglove::messages::packed_element_field::NumericType;
 use foxglove::messages::{CompressedImage, CompressedVideo, LocationFix, PackedElementField, PointCloud, RawImage};
 use foxglove::{Decode, messages::Timestamp};
+use nalgebra::Vector3;
 
 use super::Channel;
 use super::reader::Message;
@@ -81,6 +83,8 @@ pub struct PackedCloud {
     pub fields: Vec<(String, usize, NumericType)>,
     /// The points.
     pub data: Bytes,
+    /// From the frame that the points are given in to the sensor's; `None` where they are one.
+    pub sensor_from_points: Option<Pose>,
 }
 
 /// A packet with its header.
@@ -215,14 +219,16 @@ fn read_ros2(name: &str, data: &[u8]) -> Result<Option<(Content, Option<i64>)>, 
             (Content::Picture { encoding, bytes: Bytes::copy_from_slice(image.data) }, image.header.stamp_ns)
         }
         Ros2Message::PointCloud2(cloud) => {
+            // packed densely, many points fit in few bytes: the count is asked first
+            check_count(u64::from(cloud.width) * u64::from(cloud.height))?;
             let mut points = Vec::new();
             cloud.points(&mut points).map_err(|error| error.to_string())?;
             (Content::Cloud(PackedCloud::of_points(&points)), cloud.header.stamp_ns)
         }
         Ros2Message::Imu(imu) => {
             let sample = ImuSample {
-                angular_velocity_radps: imu.angular_velocity_radps,
-                acceleration_mps2: imu.acceleration_mps2,
+                angular_velocity_radps: imu.angular_velocity().unwrap_or(NOT_MEASURED),
+                acceleration_mps2: imu.acceleration().unwrap_or(NOT_MEASURED),
             };
             (Content::Imu(sample), imu.header.stamp_ns)
         }
@@ -240,7 +246,11 @@ fn read_ros2(name: &str, data: &[u8]) -> Result<Option<(Content, Option<i64>)>, 
     Ok(Some((content.0, Some(content.1))))
 }
 
-fn raw_format(name: &str) -> Result<PixelFormat, String> {
+/// What stands for a quantity that a sensor does not measure: nobody takes it for a value.
+const NOT_MEASURED: [f64; 3] = [f64::NAN; 3];
+
+/// The pixel format of this name.
+pub(super) fn raw_format(name: &str) -> Result<PixelFormat, String> {
     match Encoding::from_name(name).map_err(|error| error.to_string())? {
         Encoding::Raw(format) => Ok(format),
         _ => Err(format!("expected a raw pixel format, found {name:?}")),
@@ -267,6 +277,28 @@ const POINT_STRIDE: u32 = 22;
 /// Most points of one scan: a guard against messages that unpack to more than memory.
 pub const MAX_POINTS: usize = 1 << 23;
 
+fn check_count(points: u64) -> Result<(), String> {
+    if points > MAX_POINTS as u64 {
+        return Err(format!("expected at most {MAX_POINTS} points in a scan, found {points}"));
+    }
+    Ok(())
+}
+
+/// The pose of a cloud; `None` where it moves nothing, so that such points stay as they are to the last bit.
+fn moving_pose(pose: &foxglove::messages::Pose) -> Result<Option<Pose>, String> {
+    let translation_m = pose.position.as_ref().map_or_else(Vector3::zeros, |at| Vector3::new(at.x, at.y, at.z));
+    let wxyz = pose.orientation.as_ref().map_or([0.0; 4], |turn| [turn.w, turn.x, turn.y, turn.z]);
+    // a quaternion of zeros is one that nobody set
+    let wxyz = if wxyz == [0.0; 4] { [1.0, 0.0, 0.0, 0.0] } else { wxyz };
+    let Some(pose) = Pose::from_quaternion_wxyz(wxyz, translation_m) else {
+        let found = format!("the place {translation_m:?} and the quaternion {wxyz:?} (w, x, y, z)");
+        return Err(format!("expected a pose of finite numbers, found {found}"));
+    };
+    let [_, x, y, z] = pose.quaternion_wxyz();
+    let is_moving = [x, y, z] != [0.0; 3] || translation_m != Vector3::zeros();
+    Ok(is_moving.then_some(pose))
+}
+
 impl PackedCloud {
     fn of_foxglove(cloud: PointCloud) -> Result<Self, String> {
         let mut fields = Vec::new();
@@ -276,7 +308,8 @@ impl PackedCloud {
             })?;
             fields.push((field.name, field.offset as usize, kind));
         }
-        Ok(PackedCloud { stride: cloud.point_stride as usize, fields, data: cloud.data })
+        let sensor_from_points = cloud.pose.as_ref().map(moving_pose).transpose()?.flatten();
+        Ok(PackedCloud { stride: cloud.point_stride as usize, fields, data: cloud.data, sensor_from_points })
     }
 
     /// Packs points the way [`cloud_message`] does.
@@ -290,7 +323,7 @@ impl PackedCloud {
             data.extend_from_slice(&point.ring.to_le_bytes());
         }
         let fields = point_fields().into_iter().map(|(name, offset, kind)| (name.to_owned(), offset, kind)).collect();
-        PackedCloud { stride: POINT_STRIDE as usize, fields, data: Bytes::from(data) }
+        PackedCloud { stride: POINT_STRIDE as usize, fields, data: Bytes::from(data), sensor_from_points: None }
     }
 
     /// Unpacks the points, leaving out those that are not finite; gives how many those were. Allocates only to grow.
@@ -304,16 +337,20 @@ impl PackedCloud {
         if self.stride == 0 {
             return Err("expected a point stride above 0".to_owned());
         }
-        let count = self.data.len() / self.stride;
-        if count > MAX_POINTS {
-            return Err(format!("expected at most {MAX_POINTS} points in a scan, found {count}"));
+        if !self.data.len().is_multiple_of(self.stride) {
+            return Err(format!("expected whole points of {} bytes, found {} bytes", self.stride, self.data.len()));
         }
+        check_count((self.data.len() / self.stride) as u64)?;
         let mut dropped = 0;
         for packed in self.data.chunks_exact(self.stride) {
             let value = |field: &(String, usize, NumericType)| number(packed, field.1, field.2);
             let optional = |field: Option<&(String, usize, NumericType)>| field.and_then(value).unwrap_or(0.0);
             let (Some(x), Some(y), Some(z)) = (value(x), value(y), value(z)) else {
                 return Err(format!("expected the point fields inside a stride of {} bytes", self.stride));
+            };
+            let [x, y, z] = match &self.sensor_from_points {
+                None => [x, y, z],
+                Some(pose) => pose.transform_point(&Vector3::new(x, y, z)).into(),
             };
             let point = Point {
                 x_m: x as f32,
@@ -406,4 +443,115 @@ pub fn video_message(bytes: Vec<u8>, stamp_ns: i64, frame_id: &str) -> Compresse
 /// Finds the sensors of a rig by the topics of a log.
 pub fn sensors_by_topic(rig: &catseye_calibration::rig::Rig) -> BTreeMap<String, SensorId> {
     rig.sensors().map(|sensor| (sensor.topic.to_owned(), SensorId(sensor.id))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use foxglove::messages::Quaternion;
+
+    use super::*;
+
+    fn read(channel: Channel, data: &[u8]) -> Result<Content, String> {
+        let channel = Arc::new(channel);
+        let message = Message { channel: &channel, channel_id: 0, sequence: 0, log_ns: 2, publish_ns: 1, data };
+        let packet = read_packet(&message, SensorId(0), &StampInfo::SYNTHETIC)?;
+        packet.map(|packet| packet.content).ok_or_else(|| "no packet".to_owned())
+    }
+
+    fn unpacked(cloud: &PointCloud) -> Result<Vec<Point>, String> {
+        let mut data = Vec::new();
+        let _ = foxglove::Encode::encode(cloud, &mut data);
+        let Content::Cloud(packed) = read(Channel::of_foxglove::<PointCloud>("/points"), &data)? else {
+            return Err("no cloud".to_owned());
+        };
+        let mut points = Vec::new();
+        packed.unpack(&mut points)?;
+        Ok(points)
+    }
+
+    fn ros2(schema_name: &str) -> Channel {
+        Channel {
+            topic: "/sensor".to_owned(),
+            message_encoding: "cdr".to_owned(),
+            schema_name: schema_name.to_owned(),
+            schema_encoding: "ros2msg".to_owned(),
+            schema: Default::default(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// The start of a message in CDR: a header with stamp 0 and an empty frame, and padding up to 8 bytes.
+    fn ros2_header() -> Vec<u8> {
+        let mut data = vec![0, 1, 0, 0];
+        data.extend([0; 8]);
+        data.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+        data
+    }
+
+    fn place(xyz_m: [f64; 3], xyzw: [f64; 4]) -> Option<foxglove::messages::Pose> {
+        let [x, y, z] = xyz_m;
+        let position = Some(foxglove::messages::Vector3 { x, y, z });
+        let [x, y, z, w] = xyzw;
+        Some(foxglove::messages::Pose { position, orientation: Some(Quaternion { x, y, z, w }) })
+    }
+
+    #[test]
+    fn points_are_moved_by_the_pose_of_their_cloud() {
+        let point = Point { x_m: 1.0, y_m: 2.0, z_m: 3.0, ..Point::default() };
+        let half = std::f64::consts::FRAC_1_SQRT_2;
+        let pose = place([10.0, 0.0, -1.0], [0.0, 0.0, half, half]);
+        let moved = unpacked(&PointCloud { pose, ..cloud_message(&[point], 1, "lidar") }).unwrap();
+        // a quarter turn to the left
+        for (found, expected) in [(moved[0].x_m, 8.0), (moved[0].y_m, 1.0), (moved[0].z_m, 2.0)] {
+            assert!((found - expected).abs() < 1e-6, "{moved:?}");
+        }
+        let pose = place([f64::NAN, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]);
+        let error = unpacked(&PointCloud { pose, ..cloud_message(&[point], 1, "lidar") }).unwrap_err();
+        assert!(error.starts_with("expected a pose of finite numbers"), "{error}");
+    }
+
+    #[test]
+    fn a_pose_that_moves_nothing_leaves_every_bit() {
+        let point = Point { x_m: -0.0, y_m: 0.1, z_m: f32::MIN_POSITIVE, ..Point::default() };
+        let poses = [None, place([0.0; 3], [0.0, 0.0, 0.0, -2.0]), place([0.0; 3], [0.0; 4])];
+        for pose in poses {
+            let points = unpacked(&PointCloud { pose, ..cloud_message(&[point], 1, "lidar") }).unwrap();
+            let bits = |point: &Point| [point.x_m, point.y_m, point.z_m].map(f32::to_bits);
+            assert_eq!(bits(&points[0]), bits(&point));
+        }
+    }
+
+    #[test]
+    fn a_cloud_that_ends_inside_a_point_is_an_error() {
+        let whole = cloud_message(&[Point::default(); 2], 1, "lidar");
+        let data = whole.data.slice(..whole.data.len() - 1);
+        let error = unpacked(&PointCloud { data, ..whole }).unwrap_err();
+        assert_eq!(error, "expected whole points of 22 bytes, found 43 bytes");
+    }
+
+    #[test]
+    fn a_cloud_of_too_many_points_is_refused_before_it_is_decoded() {
+        let mut data = ros2_header();
+        // height, width, no fields, the byte order with its padding, three lengths
+        for number in [4096_u32, 4096, 0, 0, 12, 0, 0] {
+            data.extend(number.to_le_bytes());
+        }
+        data.push(1);
+        let error = read(ros2("sensor_msgs/msg/PointCloud2"), &data).unwrap_err();
+        assert_eq!(error, "expected at most 8388608 points in a scan, found 16777216");
+    }
+
+    #[test]
+    fn what_an_inertial_unit_does_not_measure_is_no_number() {
+        // orientation, rotation rate and acceleration, each with its covariance behind it
+        let mut numbers: Vec<f64> = (0..37).map(f64::from).collect();
+        numbers[16] = -1.0;
+        let mut data = ros2_header();
+        data.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        let Ok(Content::Imu(sample)) = read(ros2("sensor_msgs/msg/Imu"), &data) else { panic!("no sample") };
+        assert!(sample.angular_velocity_radps.iter().all(|rate| rate.is_nan()), "{sample:?}");
+        assert_eq!(sample.acceleration_mps2, [25.0, 26.0, 27.0]);
+    }
 }

@@ -7,19 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mcap::records::Record as McapRecord;
-use mcap::sans_io::linear_reader::{LinearReadEvent, LinearReader, LinearReaderOptions};
+use mcap::records::op;
 use thiserror::Error;
 
+use super::records::{self, Damage, HEAD_BYTES, MAGIC, MAX_RECORD_BYTES, Record};
 use super::{Channel, SCHEMA_VERSION_KEY};
 use crate::messages::SCHEMA_VERSION;
-
-/// Largest record that is accepted.
-pub const MAX_RECORD_BYTES: usize = 512 << 20;
 
 /// Why a log could not be read.
 #[derive(Debug, Error)]
@@ -47,8 +45,8 @@ pub enum ReadError {
         at: u64,
         /// Length of the file.
         len: u64,
-        /// What the MCAP reader found.
-        error: mcap::McapError,
+        /// What is wrong there.
+        error: Damage,
     },
     /// A channel of ours was written by a newer catseye.
     #[error("{path}: {topic}: expected schema version {expected} or older, found {found}")]
@@ -147,66 +145,46 @@ pub enum Event<'a> {
 
 /// Streams a log.
 pub struct LogReader {
-    file: File,
+    file: BufReader<File>,
     path: PathBuf,
     len: u64,
-    fed: u64,
-    linear: LinearReader,
+    /// How far the file has been read.
+    at: u64,
     schemas: BTreeMap<u16, (String, String, Arc<[u8]>)>,
     channels: BTreeMap<u16, Arc<Channel>>,
     ending: Option<Ending>,
-    after_data: bool,
-    /// Whether the chunk that the file is cut off in is being read, unchecked.
+    /// A record of the file as it is there.
+    body: Vec<u8>,
+    /// The records that are being read: those of one chunk, or a single one that lies in none.
+    records: Vec<u8>,
+    next_record: usize,
+    /// Whether they are of the chunk that the file is cut off in, unchecked.
     salvaging: bool,
-    /// The bytes of the last message: the linear reader's buffer cannot stay borrowed across `next`.
-    message: Vec<u8>,
-}
-
-/// What one record turned out to be.
-enum Step {
-    End,
-    Read(usize),
-    Message { id: u16, sequence: u32, log_ns: i64, publish_ns: i64 },
-    Metadata(mcap::records::Metadata),
-    Attachment { name: String, data: Vec<u8> },
-    DataEnd,
-    Nothing,
 }
 
 impl LogReader {
     /// Opens a log and checks that it is one.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let io = |error| ReadError::Io { path: path.to_owned(), error };
-        let mut file = File::open(path).map_err(io)?;
+        let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
-        let mut magic = [0; 8];
-        let mut filled = 0;
-        while filled < magic.len() {
-            match file.read(&mut magic[filled..]).map_err(io)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        if magic != mcap::MAGIC {
-            return Err(ReadError::NotMcap { path: path.to_owned() });
-        }
-        let options = LinearReaderOptions::default()
-            .with_skip_start_magic(true)
-            .with_prevalidate_chunk_crcs(true)
-            .with_record_length_limit(MAX_RECORD_BYTES);
-        Ok(LogReader {
-            file,
+        let mut reader = LogReader {
+            file: BufReader::new(file),
             path: path.to_owned(),
             len,
-            fed: magic.len() as u64,
-            linear: LinearReader::new_with_options(options),
+            at: 0,
             schemas: BTreeMap::new(),
             channels: BTreeMap::new(),
             ending: None,
-            after_data: false,
+            body: Vec::new(),
+            records: Vec::new(),
+            next_record: 0,
             salvaging: false,
-            message: Vec::new(),
-        })
+        };
+        if reader.array()? != Some(MAGIC) {
+            return Err(ReadError::NotMcap { path: path.to_owned() });
+        }
+        Ok(reader)
     }
 
     /// The file.
@@ -216,7 +194,7 @@ impl LogReader {
 
     /// Length of the file, and how much of it has been read: for progress.
     pub fn progress(&self) -> (u64, u64) {
-        (self.fed, self.len)
+        (self.at, self.len)
     }
 
     /// How the file ended; `None` before `next` has given `None`.
@@ -232,174 +210,187 @@ impl LogReader {
     /// The next event; `None` at the end, whole or cut.
     #[allow(clippy::should_implement_trait)] // events borrow from the reader
     pub fn next(&mut self) -> Result<Option<Event<'_>>, ReadError> {
-        if self.ending.is_some() {
-            return Ok(None);
-        }
-        loop {
-            match self.step()? {
-                Step::End => return Ok(None),
-                Step::Read(want) => self.feed(want)?,
-                Step::DataEnd => self.after_data = true,
-                Step::Nothing => {}
-                Step::Metadata(record) => {
-                    return Ok(Some(Event::Metadata { name: record.name, entries: record.metadata }));
+        while let Some((opcode, place)) = self.record()? {
+            let start = place.start;
+            match Record::parse(opcode, &self.records[place]) {
+                Err(error) => return Err(self.damaged(error)),
+                Ok(Record::Schema { id, name, encoding, data }) => {
+                    self.schemas.insert(id, (name, encoding, data.into()));
                 }
-                Step::Attachment { name, data } => return Ok(Some(Event::Attachment { name, data })),
-                Step::Message { id, sequence, log_ns, publish_ns } => {
-                    let Some(channel) = self.channels.get(&id) else {
-                        return Err(self.damaged(mcap::McapError::UnknownChannel(sequence, id)));
+                Ok(Record::Channel { id, schema, topic, encoding, metadata }) => {
+                    self.open_channel(id, schema, topic, encoding, metadata)?;
+                }
+                Ok(Record::Metadata { name, entries }) => return Ok(Some(Event::Metadata { name, entries })),
+                Ok(Record::Attachment { name, data }) => {
+                    return Ok(Some(Event::Attachment { name, data: data.to_vec() }));
+                }
+                Ok(Record::Message { channel: channel_id, sequence, log_ns, publish_ns, data }) => {
+                    let Some(channel) = self.channels.get(&channel_id) else {
+                        return Err(self.damaged(Damage::UnknownChannel { sequence, channel: channel_id }));
                     };
+                    let data = &self.records[start + data.start..start + data.end];
                     return Ok(Some(Event::Message(Message {
                         channel,
-                        channel_id: id,
+                        channel_id,
                         sequence,
                         log_ns,
                         publish_ns,
-                        data: &self.message,
+                        data,
                     })));
                 }
+                Ok(Record::DataEnd) => self.read_end()?,
+                Ok(Record::Other) => {}
             }
-        }
-    }
-
-    /// Takes one event from the MCAP reader.
-    fn step(&mut self) -> Result<Step, ReadError> {
-        let event = match self.linear.next_event() {
-            None => {
-                self.ending = Some(Ending::Complete);
-                return Ok(Step::End);
-            }
-            Some(Err(mcap::McapError::UnexpectedEof)) if self.after_data => {
-                self.ending = Some(Ending::NoIndex { len: self.len });
-                return Ok(Step::End);
-            }
-            Some(Err(error)) => {
-                let at_end = matches!(error, mcap::McapError::UnexpectedEof);
-                if at_end && !self.salvaging && self.salvage()? {
-                    return Ok(Step::Nothing);
-                }
-                if at_end || self.salvaging {
-                    self.ending = Some(Ending::Cut { len: self.len });
-                    return Ok(Step::End);
-                }
-                return Err(self.damaged(error));
-            }
-            Some(Ok(event)) => event,
-        };
-        let (opcode, data) = match event {
-            LinearReadEvent::ReadRequest(want) => return Ok(Step::Read(want)),
-            LinearReadEvent::Record { opcode, data } => (opcode, data),
-        };
-        if self.after_data {
-            // the summary repeats what was read
-            return Ok(Step::Nothing);
-        }
-        let record = match mcap::parse_record(opcode, data) {
-            Ok(record) => record,
-            Err(error) => return Err(self.damaged(error)),
-        };
-        match record {
-            McapRecord::Message { header, data } => {
-                self.message.clear();
-                self.message.extend_from_slice(&data);
-                Ok(Step::Message {
-                    id: header.channel_id,
-                    sequence: header.sequence,
-                    log_ns: header.log_time as i64,
-                    publish_ns: header.publish_time as i64,
-                })
-            }
-            McapRecord::Schema { header, data } => {
-                self.schemas.insert(header.id, (header.name, header.encoding, data.into_owned().into()));
-                Ok(Step::Nothing)
-            }
-            McapRecord::Channel(channel) => {
-                let channel = channel.clone();
-                self.open_channel(channel)?;
-                Ok(Step::Nothing)
-            }
-            McapRecord::Metadata(metadata) => Ok(Step::Metadata(metadata)),
-            McapRecord::Attachment { header, data, .. } => {
-                Ok(Step::Attachment { name: header.name, data: data.into_owned() })
-            }
-            McapRecord::DataEnd(_) => Ok(Step::DataEnd),
-            _ => Ok(Step::Nothing),
-        }
-    }
-
-    /// Turns to the chunk that the file ends in, if it ends in one: its CRC is lost, its whole records are not.
-    fn salvage(&mut self) -> Result<bool, ReadError> {
-        let Some(chunk_at) = self.last_record_at().map_err(|error| self.io(error))? else { return Ok(false) };
-        self.file.seek(SeekFrom::Start(chunk_at)).map_err(|error| self.io(error))?;
-        let options =
-            LinearReaderOptions::default().with_skip_start_magic(true).with_record_length_limit(MAX_RECORD_BYTES);
-        self.linear = LinearReader::new_with_options(options);
-        self.salvaging = true;
-        Ok(true)
-    }
-
-    /// Where the chunk begins that the file is cut off in; hops from record to record by their lengths.
-    fn last_record_at(&mut self) -> std::io::Result<Option<u64>> {
-        let mut at = mcap::MAGIC.len() as u64;
-        while at + 9 <= self.len {
-            self.file.seek(SeekFrom::Start(at))?;
-            let mut head = [0; 9];
-            self.file.read_exact(&mut head)?;
-            let [opcode, length @ ..] = head;
-            let end = at.saturating_add(9).saturating_add(u64::from_le_bytes(length));
-            if end > self.len {
-                return Ok((opcode == mcap::records::op::CHUNK).then_some(at));
-            }
-            at = end;
         }
         Ok(None)
+    }
+
+    /// Kind and place in `records` of the next record; `None` at the end.
+    fn record(&mut self) -> Result<Option<(u8, Range<usize>)>, ReadError> {
+        loop {
+            if self.ending.is_some() {
+                return Ok(None);
+            }
+            if self.next_record < self.records.len() {
+                if let Some(found) = self.record_in_hand()? {
+                    return Ok(Some(found));
+                }
+            } else if self.salvaging {
+                self.ending = Some(Ending::Cut { len: self.len });
+            } else {
+                self.load()?;
+            }
+        }
+    }
+
+    /// The next of the records in hand. One that is not whole is the end of a chunk that was cut off, else damage.
+    fn record_in_hand(&mut self) -> Result<Option<(u8, Range<usize>)>, ReadError> {
+        let rest = &self.records[self.next_record..];
+        let (opcode, found) = rest.first_chunk().map_or((0, 0), records::head);
+        let left = rest.len().saturating_sub(HEAD_BYTES) as u64;
+        if rest.len() < HEAD_BYTES || found > left {
+            if self.salvaging {
+                self.next_record = self.records.len();
+                return Ok(None);
+            }
+            return Err(self.damaged(Damage::Overrun { opcode, found, left }));
+        }
+        let start = self.next_record + HEAD_BYTES;
+        self.next_record = start + found as usize;
+        Ok(Some((opcode, start..self.next_record)))
+    }
+
+    /// Takes the next record of the file into the hand: the records in it, if it is a chunk.
+    fn load(&mut self) -> Result<(), ReadError> {
+        self.records.clear();
+        self.next_record = 0;
+        let Some(head) = self.array::<HEAD_BYTES>()? else {
+            self.ending = Some(Ending::Cut { len: self.len });
+            return Ok(());
+        };
+        let (opcode, length) = records::head(&head);
+        let is_cut = length > self.len.saturating_sub(self.at);
+        if is_cut && opcode != op::CHUNK {
+            self.ending = Some(Ending::Cut { len: self.len });
+            return Ok(());
+        }
+        if length > MAX_RECORD_BYTES && !is_cut {
+            return Err(self.damaged(Damage::TooLarge { opcode, found: length }));
+        }
+        if opcode != op::CHUNK {
+            self.records.extend_from_slice(&head);
+            return read_onto(&mut self.file, length, &mut self.at, &mut self.records).map_err(|error| self.io(error));
+        }
+        self.body.clear();
+        let length = length.min(MAX_RECORD_BYTES);
+        read_onto(&mut self.file, length, &mut self.at, &mut self.body).map_err(|error| self.io(error))?;
+        match records::inflate(&self.body, is_cut, &mut self.records) {
+            Ok(()) => {
+                self.salvaging = is_cut;
+                Ok(())
+            }
+            // not even the head of the chunk is whole
+            Err(_) if is_cut => {
+                self.ending = Some(Ending::Cut { len: self.len });
+                Ok(())
+            }
+            Err(error) => Err(self.damaged(error)),
+        }
+    }
+
+    /// Reads what lies behind the data: a summary that repeats what was read, and the end mark.
+    fn read_end(&mut self) -> Result<(), ReadError> {
+        let mut is_footer = false;
+        while !is_footer {
+            let head = self.array::<HEAD_BYTES>()?;
+            let length = head.as_ref().map(records::head);
+            let Some((opcode, length)) = length.filter(|(_, length)| *length <= self.len.saturating_sub(self.at))
+            else {
+                self.ending = Some(Ending::NoIndex { len: self.len });
+                return Ok(());
+            };
+            self.at += length;
+            self.file.seek(SeekFrom::Start(self.at)).map_err(|error| self.io(error))?;
+            is_footer = opcode == op::FOOTER;
+        }
+        match self.array()? {
+            None => self.ending = Some(Ending::NoIndex { len: self.len }),
+            Some(mark) if mark == MAGIC => self.ending = Some(Ending::Complete),
+            Some(mark) => return Err(self.damaged(Damage::EndMark(mark))),
+        }
+        Ok(())
+    }
+
+    /// The next bytes of the file; `None` where it ends before.
+    fn array<const N: usize>(&mut self) -> Result<Option<[u8; N]>, ReadError> {
+        let mut bytes = [0; N];
+        match self.file.read_exact(&mut bytes) {
+            Ok(()) => {
+                self.at += N as u64;
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(self.io(error)),
+        }
     }
 
     fn io(&self, error: std::io::Error) -> ReadError {
         ReadError::Io { path: self.path.clone(), error }
     }
 
-    fn open_channel(&mut self, channel: mcap::records::Channel) -> Result<(), ReadError> {
-        if let Some(found) = channel.metadata.get(SCHEMA_VERSION_KEY)
+    fn open_channel(
+        &mut self,
+        id: u16,
+        schema: u16,
+        topic: String,
+        message_encoding: String,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), ReadError> {
+        if let Some(found) = metadata.get(SCHEMA_VERSION_KEY)
             && !found.parse::<u32>().is_ok_and(|version| (1..=SCHEMA_VERSION).contains(&version))
         {
             return Err(ReadError::SchemaVersion {
                 path: self.path.clone(),
-                topic: channel.topic,
+                topic,
                 expected: SCHEMA_VERSION,
                 found: found.clone(),
             });
         }
-        let (schema_name, schema_encoding, schema) = self.schemas.get(&channel.schema_id).cloned().unwrap_or_default();
-        let known = Channel {
-            topic: channel.topic,
-            message_encoding: channel.message_encoding,
-            schema_name,
-            schema_encoding,
-            schema,
-            metadata: channel.metadata,
-        };
-        self.channels.insert(channel.id, Arc::new(known));
+        let (schema_name, schema_encoding, schema) = self.schemas.get(&schema).cloned().unwrap_or_default();
+        let channel = Channel { topic, message_encoding, schema_name, schema_encoding, schema, metadata };
+        self.channels.insert(id, Arc::new(channel));
         Ok(())
     }
 
-    fn feed(&mut self, want: usize) -> Result<(), ReadError> {
-        let into = self.linear.insert(want);
-        let read = loop {
-            match self.file.read(into) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let read = read.map_err(|error| ReadError::Io { path: self.path.clone(), error })?;
-        self.fed += read as u64;
-        self.linear.notify_read(read);
-        Ok(())
+    fn damaged(&self, error: Damage) -> ReadError {
+        ReadError::Damaged { path: self.path.clone(), at: self.at, len: self.len, error }
     }
+}
 
-    fn damaged(&self, error: mcap::McapError) -> ReadError {
-        ReadError::Damaged { path: self.path.clone(), at: self.fed, len: self.len, error }
-    }
+/// Adds the next `length` bytes of a file, or what is left of it, to `bytes`.
+fn read_onto(file: &mut BufReader<File>, length: u64, at: &mut u64, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    *at += file.take(length).read_to_end(bytes)? as u64;
+    Ok(())
 }
 
 impl Message<'_> {
@@ -495,10 +486,36 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_is_an_error_or_harmless_but_never_a_panic() {
+    fn a_record_that_overruns_its_chunk_is_damage() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.mcap");
-        write(&path, Compression::Zstd, 200);
+        let mut bytes = MAGIC.to_vec();
+        // a chunk without compression or checksum, of one record that claims 100 bytes
+        bytes.push(op::CHUNK);
+        bytes.extend_from_slice(&49u64.to_le_bytes());
+        bytes.extend_from_slice(&[0; 16]);
+        bytes.extend_from_slice(&9u64.to_le_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(&9u64.to_le_bytes());
+        bytes.push(op::MESSAGE);
+        bytes.extend_from_slice(&100u64.to_le_bytes());
+        bytes.extend_from_slice(&[0; 200]);
+        std::fs::write(&path, bytes).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("claims 100 bytes, its chunk has 0 left"), "{error}");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_an_error_or_harmless_but_never_a_panic() {
+        for compression in [Compression::Zstd, Compression::Lz4, Compression::None] {
+            flip_bits(compression);
+        }
+    }
+
+    fn flip_bits(compression: Compression) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.mcap");
+        write(&path, compression, 200);
         let bytes = std::fs::read(&path).unwrap();
         let mut errors = 0;
         for at in (8..bytes.len()).step_by(7) {
@@ -527,6 +544,6 @@ mod tests {
         log.channel(&channel).unwrap();
         log.finish().unwrap();
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("expected schema version 1 or older, found 7"), "{error}");
+        assert!(error.contains("expected schema version 2 or older, found 7"), "{error}");
     }
 }

@@ -6,83 +6,25 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use catseye_calibration::rig::Rig;
 use foxglove::messages::{
     Color, CubePrimitive, ImageAnnotations, Point2, PointsAnnotation, Pose, Quaternion, SceneEntity, SceneUpdate,
     TextAnnotation, Vector3, points_annotation,
 };
 
+use super::notes::{Names, Notes, NotesReader, NotesWriter};
 use super::packet::timestamp;
-use super::reader::{Event, LogReader, ReadError};
+use super::reader::{Ending, Event, LogReader, ReadError};
 use super::writer::{ChannelId, Compression, LogWriter, WriteError};
 use super::{
-    Channel, RIG_ATTACHMENT, RUN_HEADER, TOPIC_ACCOUNT, TOPIC_DETECTIONS, TOPIC_DIGEST, TOPIC_DROP, TOPIC_FAULT,
-    TOPIC_PLAN, TOPIC_SNAPSHOT, TOPIC_TICK, TOPIC_TIMING, TOPIC_TRACKS, TOPIC_WORLD,
+    Channel, RIG_ATTACHMENT, RUN_HEADER, TOPIC_ACCOUNT, TOPIC_DETECTIONS, TOPIC_DROP, TOPIC_FAULT, TOPIC_PLAN,
+    TOPIC_SNAPSHOT, TOPIC_TICK, TOPIC_TRACKS, TOPIC_WORLD,
 };
 use crate::messages::{
-    Account, CameraDetections, CameraTracks, DropDecision, FaultDecision, FieldDigest, Level, Plan, StageDigest,
-    StageTiming, StateSnapshot, TickDecision, WorldModel,
+    Account, CameraDetections, CameraTracks, DropDecision, FaultDecision, FieldDigest, Level, Plan, StageTiming,
+    StateSnapshot, TickDecision, WorldModel,
 };
-use crate::pipeline::Pipeline;
 use crate::runtime::graph::{DigestNote, FaultNote, NO_GROUP, TimingNote};
 use crate::tap::{Body, Output, Sink, TapError};
-
-/// Names that numbers in notes stand for.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    /// Stages, in order, with their levels.
-    pub stages: Vec<(String, Level)>,
-    /// How many of them, from the first, keep no state.
-    pub stateless: usize,
-    /// Sensors, in rig order.
-    pub sensors: Vec<String>,
-    /// Class names.
-    pub classes: Vec<String>,
-}
-
-impl Names {
-    /// The names of a pipeline on a rig.
-    pub fn of(pipeline: &Pipeline, rig: &Rig) -> Self {
-        Names {
-            stages: pipeline.graph.stages().map(|(name, level)| (name.to_owned(), level)).collect(),
-            stateless: pipeline.graph.stateless(),
-            sensors: rig.sensors().map(|sensor| sensor.name.to_owned()).collect(),
-            classes: pipeline.class_names.clone(),
-        }
-    }
-
-    /// A stage's name.
-    pub fn stage(&self, stage: u8) -> &str {
-        self.stages.get(usize::from(stage)).map_or("?", |stage| &stage.0)
-    }
-
-    /// A field's full name, as `front.objects`.
-    pub fn field(&self, note: &DigestNote) -> String {
-        if note.group == NO_GROUP {
-            return note.field.to_owned();
-        }
-        match self.sensors.get(usize::from(note.group)) {
-            Some(sensor) => format!("{sensor}.{}", note.field),
-            None => format!("{}.{}", note.group, note.field),
-        }
-    }
-
-    /// A tick's digests, one record per stage.
-    pub fn digests(&self, tick: u64, notes: &[DigestNote]) -> Vec<StageDigest> {
-        let mut records: Vec<StageDigest> = Vec::new();
-        for note in notes {
-            let stage = self.stage(note.stage);
-            if records.last().is_none_or(|record| record.stage != stage) {
-                let level = self.stages.get(usize::from(note.stage)).map_or(Level::Exact, |stage| stage.1);
-                records.push(StageDigest { tick, stage: stage.to_owned(), level, fields: Vec::new() });
-            }
-            if let Some(record) = records.last_mut() {
-                record.fields.push(FieldDigest { field: self.field(note), digest: note.digest });
-            }
-        }
-        records
-    }
-}
 
 /// Copies sensor messages from the source as time goes on.
 struct Copier {
@@ -97,13 +39,12 @@ struct Copier {
 pub struct RunWriter {
     log: Option<LogWriter>,
     names: Names,
+    notes: NotesWriter,
     copier: Option<Copier>,
     ticks: ChannelId,
     drops: ChannelId,
     faults: ChannelId,
-    digests: ChannelId,
     snapshots: ChannelId,
-    timings: ChannelId,
     detections: ChannelId,
     tracks: ChannelId,
     world: ChannelId,
@@ -155,12 +96,11 @@ impl RunWriter {
             })
             .collect::<Result<_, WriteError>>()?;
         Ok(RunWriter {
+            notes: NotesWriter::create(&mut log, names.clone())?,
             ticks: log.channel(&Channel::of_record::<TickDecision>(TOPIC_TICK))?,
             drops: log.channel(&Channel::of_record::<DropDecision>(TOPIC_DROP))?,
             faults: log.channel(&Channel::of_record::<FaultDecision>(TOPIC_FAULT))?,
-            digests: log.channel(&Channel::of_record::<StageDigest>(TOPIC_DIGEST))?,
             snapshots: log.channel(&Channel::of_record::<StateSnapshot>(TOPIC_SNAPSHOT))?,
-            timings: log.channel(&Channel::of_record::<StageTiming>(TOPIC_TIMING))?,
             detections: log.channel(&Channel::of_record::<CameraDetections>(TOPIC_DETECTIONS))?,
             tracks: log.channel(&Channel::of_record::<CameraTracks>(TOPIC_TRACKS))?,
             world: log.channel(&Channel::of_record::<WorldModel>(TOPIC_WORLD))?,
@@ -191,15 +131,7 @@ impl RunWriter {
             let stage = self.names.stage(fault.stage).to_owned();
             log.write_record(self.faults, time_ns, &FaultDecision { tick, stage, message: fault.message.clone() })?;
         }
-        for digest in self.names.digests(tick, &output.digests) {
-            log.write_record(self.digests, time_ns, &digest)?;
-        }
-        for timing in &output.timings {
-            let stage = self.names.stage(timing.stage).to_owned();
-            let timing =
-                StageTiming { tick, stage, worker: timing.worker, start_ns: timing.start_ns, end_ns: timing.end_ns };
-            log.write_record(self.timings, time_ns, &timing)?;
-        }
+        self.notes.write(log, (tick, time_ns), &output.digests, &output.timings)?;
         for snapshot in &output.snapshots {
             let stage = self.names.stage(snapshot.stage).to_owned();
             let state = snapshot.state.clone();
@@ -386,6 +318,7 @@ fn annotations(tracks: &CameraTracks, names: &Names) -> ImageAnnotations {
 /// Reads a run back from its log, tick by tick, as a sink would have seen it. Pictures are not in it.
 pub struct RunReader {
     reader: LogReader,
+    notes: NotesReader,
     /// Stages in order of their first digest, timing or fault.
     stages: Vec<String>,
     /// Field names, once each: a run has a few dozen.
@@ -400,6 +333,7 @@ impl RunReader {
     pub fn open(path: &Path, stages: Vec<String>) -> Result<Self, ReadError> {
         Ok(RunReader {
             reader: LogReader::open(path)?,
+            notes: NotesReader::default(),
             stages,
             fields: BTreeMap::new(),
             open: None,
@@ -408,38 +342,28 @@ impl RunReader {
         })
     }
 
-    /// The names of all stages of a log, in order, with their levels.
+    /// The names of all stages of a log, in order, with their levels. In a log of version 1 they are those of its first two
+    /// ticks.
     pub fn stages(path: &Path) -> Result<Vec<(String, Level)>, ReadError> {
-        let mut reader = LogReader::open(path)?;
-        let mut stages: Vec<(String, Level)> = Vec::new();
-        let mut ticks = 0;
+        let (mut reader, mut notes, mut ticks) = (LogReader::open(path)?, NotesReader::default(), 0);
         while let Some(event) = reader.next()? {
             let Event::Message(message) = event else { continue };
-            let (stage, level) = match message.channel.topic.as_str() {
-                TOPIC_TICK if ticks > 1 => break,
-                TOPIC_TICK => {
-                    ticks += 1;
-                    continue;
-                }
-                TOPIC_TIMING => (message.record::<StageTiming>(path)?.stage, None),
-                TOPIC_DIGEST => {
-                    let digest = message.record::<StageDigest>(path)?;
-                    (digest.stage, Some(digest.level))
-                }
-                _ => continue,
-            };
-            match stages.iter_mut().find(|known| known.0 == stage) {
-                Some(known) => known.1 = level.unwrap_or(known.1),
-                None => stages.push((stage, level.unwrap_or_default())),
+            ticks += u32::from(message.channel.topic == TOPIC_TICK);
+            if matches!(notes.read(&message, path)?, Some(Notes::Names)) || ticks > 2 {
+                break;
             }
         }
-        // timings come in running order and name every stage; digests come first in a tick but name only some
-        Ok(stages)
+        Ok(notes.stages().iter().map(|name| (name.stage.clone(), name.level)).collect())
     }
 
     /// Bytes read, and bytes in all.
     pub fn progress(&self) -> (u64, u64) {
         self.reader.progress()
+    }
+
+    /// What is missing of a log that was cut off, in words; known once `next` has given `None`.
+    pub fn missing(&self) -> Option<String> {
+        self.reader.ending().and_then(Ending::missing)
     }
 
     /// The drops after the last tick, and the accounts: complete once `next` has given `None`.
@@ -476,33 +400,31 @@ impl RunReader {
                 TOPIC_ACCOUNT => self.accounts.push(message.record(&path)?),
                 _ => {}
             }
+            let notes = self.notes.read(&message, &path)?;
             let Some(open) = &mut self.open else { continue };
+            match notes {
+                Some(Notes::Digests(digests)) => {
+                    for digest in digests {
+                        let stage = position(&mut self.stages, digest.stage);
+                        for FieldDigest { field, digest } in digest.fields {
+                            let field = intern(&mut self.fields, field);
+                            open.digests.push(DigestNote { stage, group: NO_GROUP, field, digest });
+                        }
+                    }
+                }
+                Some(Notes::Timings(timings)) => {
+                    for StageTiming { stage, worker, start_ns, end_ns, .. } in timings {
+                        let stage = position(&mut self.stages, stage);
+                        open.timings.push(TimingNote { stage, worker, start_ns, end_ns });
+                    }
+                }
+                Some(Notes::Names) | None => {}
+            }
             match message.channel.topic.as_str() {
                 TOPIC_FAULT => {
                     let fault: FaultDecision = message.record(&path)?;
                     let stage = position(&mut self.stages, fault.stage);
                     open.faults.push(FaultNote { stage, message: fault.message });
-                }
-                TOPIC_DIGEST => {
-                    let digest: StageDigest = message.record(&path)?;
-                    let stage = position(&mut self.stages, digest.stage);
-                    for field in digest.fields {
-                        let name: &'static str = match self.fields.get(&field.field) {
-                            Some(name) => name,
-                            None => {
-                                let name: &'static str = Box::leak(field.field.clone().into_boxed_str());
-                                self.fields.insert(field.field, name);
-                                name
-                            }
-                        };
-                        open.digests.push(DigestNote { stage, group: NO_GROUP, field: name, digest: field.digest });
-                    }
-                }
-                TOPIC_TIMING => {
-                    let timing: StageTiming = message.record(&path)?;
-                    let stage = position(&mut self.stages, timing.stage);
-                    let (start_ns, end_ns) = (timing.start_ns, timing.end_ns);
-                    open.timings.push(TimingNote { stage, worker: timing.worker, start_ns, end_ns });
                 }
                 TOPIC_DETECTIONS => body_of(open).detections.push(message.record(&path)?),
                 TOPIC_TRACKS => body_of(open).tracks.push(message.record(&path)?),
@@ -512,6 +434,11 @@ impl RunReader {
             }
         }
     }
+}
+
+/// A field's name for as long as the program runs: a log has a few dozen, and notes carry no others.
+fn intern(fields: &mut BTreeMap<String, &'static str>, field: String) -> &'static str {
+    fields.entry(field).or_insert_with_key(|field| Box::leak(field.clone().into_boxed_str()))
 }
 
 fn position(stages: &mut Vec<String>, stage: String) -> u8 {

@@ -28,7 +28,7 @@ use crate::messages::Level;
 pub const MAX_STAGES: usize = 32;
 /// Most digests that one tick can carry.
 pub const MAX_DIGESTS: usize = 512;
-/// Most faults that one tick can carry; further ones are counted in the last.
+/// Most faults that one tick can carry: one per stage.
 pub const MAX_FAULTS: usize = MAX_STAGES;
 
 /// What the graph keeps beside the payload of a slot.
@@ -558,13 +558,18 @@ pub struct Inline<T> {
 impl<T: Send + 'static> Inline<T> {
     /// Sends a slot through all stages. Devices are waited for.
     pub fn run(&mut self, slot: Lease<Slot<T>>) -> Lease<Slot<T>> {
-        self.graph.entry.submit(slot);
+        let Inline { graph: Graph { shared, entry, exit } } = self;
+        let lane = (entry.next % shared.nodes[0].lanes.len() as u64) as usize;
+        entry.submit(slot);
+        // the one slot there is gets carried to the end, unless a device keeps it
+        shared.serve(0, lane, 0);
         loop {
-            self.graph.shared.sweep(0);
-            if let Some(done) = self.graph.exit.take() {
+            if let Some(done) = exit.take() {
                 return done;
             }
-            std::thread::yield_now();
+            if !shared.sweep(0) {
+                std::thread::yield_now();
+            }
         }
     }
 }
@@ -679,8 +684,7 @@ impl<T> Shared<T> {
 
     /// The slot of the tick that a lane waits for, if it is there.
     fn pop(&self, node: usize, here: &mut Lane<T>) -> Option<Lease<Slot<T>>> {
-        let lanes = self.nodes[node].lanes.len() as u64;
-        let queue = (here.next % self.nodes[node].queues_in / lanes) as usize;
+        let queue = self.queue_of_next(node, here);
         here.inputs[queue].pop()
     }
 
@@ -715,12 +719,14 @@ impl<T> Shared<T> {
     }
 
     /// Runs `slot` at a stage whose turn it is, then goes on with it for as long as the next stage waits for just it.
+    ///
+    /// The clock is read once between two stages: where one ends the next begins.
     fn carry<'a>(&'a self, mut node: usize, mut claimed: Claimed<'a, Lane<T>>, mut slot: Lease<Slot<T>>, worker: u16) {
+        let mut start_ns = self.timing_ns();
         loop {
             let here = &mut *claimed;
-            if !self.run_stage(node, here, &mut slot, worker) {
-                return;
-            }
+            let Some(end_ns) = self.run_stage(node, here, &mut slot, worker, start_ns) else { return };
+            start_ns = end_ns;
             here.next += self.nodes[node].lanes.len() as u64;
             let Some(next) = self.nodes.get(node + 1) else {
                 self.push(node, here, slot);
@@ -732,9 +738,25 @@ impl<T> Shared<T> {
                 self.push(node, here, slot);
                 return;
             };
+            let is_wanted = !self.single && self.has_next(node, here);
             claimed = onward;
+            if is_wanted {
+                // a worker that found this lane taken has gone to sleep, and the slot there wakes nobody any more
+                self.events.notify();
+            }
             node += 1;
         }
+    }
+
+    /// Whether the slot of the tick that a lane waits for is there.
+    fn has_next(&self, node: usize, here: &mut Lane<T>) -> bool {
+        let queue = self.queue_of_next(node, here);
+        !here.inputs[queue].is_empty()
+    }
+
+    fn queue_of_next(&self, node: usize, here: &Lane<T>) -> usize {
+        let lanes = self.nodes[node].lanes.len() as u64;
+        (here.next % self.nodes[node].queues_in / lanes) as usize
     }
 
     fn push(&self, node: usize, here: &mut Lane<T>, slot: Lease<Slot<T>>) {
@@ -747,11 +769,17 @@ impl<T> Shared<T> {
         }
     }
 
-    /// Runs one stage on one slot; false when it panicked and the graph has failed.
-    fn run_stage(&self, node: usize, here: &mut Lane<T>, slot: &mut Slot<T>, worker: u16) -> bool {
-        let Work::Stage(stage) = &mut here.work else { return false };
+    /// Runs one stage on one slot and gives the time of its end; `None` when it panicked and the graph has failed.
+    fn run_stage(
+        &self,
+        node: usize,
+        here: &mut Lane<T>,
+        slot: &mut Slot<T>,
+        worker: u16,
+        start_ns: i64,
+    ) -> Option<i64> {
+        let Work::Stage(stage) = &mut here.work else { return None };
         let options = &self.options;
-        let start_ns = if options.timings { self.now_ns() } else { 0 };
         if let Some(probe) = &options.probe {
             probe.before(stage.name(), slot.index);
         }
@@ -760,7 +788,7 @@ impl<T> Shared<T> {
             Ok(result) => result,
             Err(panic) => {
                 self.fail(self.nodes[node].name, slot.index, panic.as_ref());
-                return false;
+                return None;
             }
         };
         if let Some(probe) = &options.probe {
@@ -776,11 +804,11 @@ impl<T> Shared<T> {
         if options.snapshot_every > 0 && (slot.index + 1).is_multiple_of(options.snapshot_every) {
             note_snapshot(stage.as_mut(), position, &mut slot.notes);
         }
+        let end_ns = self.timing_ns();
         if options.timings {
-            let end_ns = self.now_ns();
             let _ = slot.notes.timings.push(TimingNote { stage: position, worker, start_ns, end_ns });
         }
-        true
+        Some(end_ns)
     }
 
     fn note_device(
@@ -818,6 +846,11 @@ impl<T> Shared<T> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.has_failed.store(true, Ordering::Release);
         self.events.notify();
+    }
+
+    /// The time, where stages are timed.
+    fn timing_ns(&self) -> i64 {
+        if self.options.timings { self.now_ns() } else { 0 }
     }
 
     fn now_ns(&self) -> i64 {

@@ -78,8 +78,10 @@ pub struct Ingest {
     sensors: Vec<Sensor>,
     /// Packets that are in no tick yet, in total order.
     waiting: BTreeMap<(i64, u16, u32), SensorPacket>,
-    /// Reference time and arrival of ticks that were opened and not closed.
+    /// Reference time, and the arrival that goes with it, of ticks that were opened and not closed.
     open: VecDeque<(i64, i64)>,
+    /// How long the trigger's last packet took from its stamp to its arrival.
+    trigger_lag_ns: Option<i64>,
     drops: Vec<DropDecision>,
     next_tick: u64,
     last_reference_ns: Option<i64>,
@@ -106,6 +108,7 @@ impl Ingest {
             sensors,
             waiting: BTreeMap::new(),
             open: VecDeque::new(),
+            trigger_lag_ns: None,
             drops: Vec::new(),
             next_tick: first_tick,
             last_reference_ns: None,
@@ -133,23 +136,25 @@ impl Ingest {
             self.drop_packet(&packet, DropReason::Late);
             return;
         }
+        self.waiting.insert((stamp, header.sensor.0, header.sequence), packet);
+        let lag_ns = arrival.saturating_sub(stamp);
         if self.settings.trigger == Some(header.sensor.0) {
             self.open.push_back((stamp, arrival));
+            self.trigger_lag_ns = Some(lag_ns);
         } else if self.settings.trigger.is_none() && self.open.is_empty() {
-            let first = self.last_reference_ns.map_or(stamp, |last| last.saturating_add(self.settings.period_ns));
-            self.open.push_back((first, first));
+            let first = self.last_reference_ns.map_or(stamp, |last| self.next_on_grid(last));
+            self.open.push_back((first, first.saturating_add(lag_ns)));
         }
-        self.waiting.insert((stamp, header.sensor.0, header.sequence), packet);
-        self.forget(is_frame);
+        self.forget(is_frame, self.trigger_lag_ns.unwrap_or(lag_ns));
     }
 
     /// Keeps what waits bounded while the trigger is silent: frames that no tick can take any more go, and of the streams
-    /// the oldest.
-    fn forget(&mut self, came_a_frame: bool) {
+    /// the oldest. Stamps lie behind `now` by what a packet takes to arrive, `lag_ns`: a slow frame is not yet an old one.
+    fn forget(&mut self, came_a_frame: bool, lag_ns: i64) {
         if came_a_frame && self.open.is_empty() {
             let Settings { max_wait_ns, tolerance_ns, .. } = self.settings;
             let reach_ns = max_wait_ns.saturating_add(tolerance_ns.saturating_mul(2));
-            let before = (self.now_ns.saturating_sub(reach_ns), 0, 0);
+            let before = (self.now_ns.saturating_sub(lag_ns).saturating_sub(reach_ns), 0, 0);
             let is_frame = |id: u16| self.sensors.get(usize::from(id)).is_some_and(|sensor| sensor.is_frame);
             let keys = self.waiting.range(..before).map(|(key, _)| *key);
             let old: Vec<(i64, u16, u32)> = keys.filter(|key| is_frame(key.1)).collect();
@@ -178,9 +183,14 @@ impl Ingest {
         self.open.pop_front();
         let formed = self.close(reference);
         self.last_reference_ns = Some(reference);
-        if self.settings.trigger.is_none() && !(self.ended && self.waiting.is_empty()) {
+        if self.settings.trigger.is_none() {
             let next = self.next_on_grid(reference);
-            self.open.push_back((next, next));
+            let next_arrival = arrival.saturating_add(next.saturating_sub(reference));
+            // with nothing in hand, ticks go on for as long as what is known is worth knowing; the next packet opens again
+            let is_silent = self.now_ns.saturating_sub(next_arrival) > MAX_GAP_NS;
+            if !(self.waiting.is_empty() && (self.ended || is_silent)) {
+                self.open.push_back((next, next_arrival));
+            }
         }
         Some(formed)
     }
@@ -403,6 +413,8 @@ pub struct Recorded {
     passed: BTreeSet<(u16, u32)>,
     /// Ticks before a range: their packets are taken and not processed.
     skips: VecDeque<TickDecision>,
+    /// Whether no tick will be added any more.
+    decided: bool,
     ended: bool,
 }
 
@@ -418,8 +430,14 @@ impl Recorded {
             obeyed: Vec::new(),
             passed: BTreeSet::new(),
             skips: VecDeque::new(),
+            decided: false,
             ended: false,
         }
+    }
+
+    /// Says that no tick will be added any more.
+    pub fn all_decided(&mut self) {
+        self.decided = true;
     }
 
     /// Adds a recorded tick.
@@ -479,7 +497,7 @@ impl Recorded {
 
     /// Whether enough decisions are in hand to go on for a while.
     pub fn has_decisions(&self) -> bool {
-        self.decisions.len() > 1
+        self.decisions.len() + self.skips.len() > 1
     }
 
     /// Takes the next packet.
@@ -489,10 +507,24 @@ impl Recorded {
         sensor.produced += 1;
         match self.drops.remove(&key) {
             Some(decision) => self.obey(decision),
+            None if self.is_passed(key) => {
+                self.passed.insert(key);
+            }
             None => {
                 self.waiting.insert(key, packet);
             }
         }
+    }
+
+    /// Whether no tick to come can name a packet: the next one names later packets of its sensor, or there is none.
+    fn is_passed(&self, (sensor, sequence): (u16, u32)) -> bool {
+        if !self.skips.is_empty() {
+            return false;
+        }
+        let Some(next) = self.decisions.front() else { return self.decided };
+        let names_later =
+            |run: &PacketRun| run.sensor == sensor && sequence < run.first_sequence.saturating_sub(MAX_REORDER);
+        next.runs.iter().any(names_later)
     }
 
     /// Says that no packet will come any more.
@@ -774,6 +806,69 @@ mod tests {
         ingest.take_drops(&mut drops);
         assert!(drops.iter().all(|drop| drop.reason == DropReason::Overload) && drops.len() == 2);
         assert!(ingest.accounts().iter().all(balances));
+    }
+
+    #[test]
+    fn without_a_trigger_stamps_far_behind_their_arrival_form_no_more_ticks_than_time_passes() {
+        let mut ingest = Ingest::new(&rig(), Settings { period_ns: 50 * MS, ..settings(None) }, 0);
+        let mut ticks = 0;
+        // simulated time: stamps begin at 12 s, arrivals are years on
+        let year_ms = 365 * 86_400_000;
+        for step in 0..100 {
+            let stamp_ms = 12_000 + 10 * step;
+            ingest.offer(packet(2, step as u32, stamp_ms, 50 * year_ms + 10 * step));
+            while ingest.form().is_some() {
+                ticks += 1;
+                assert!(ticks < 100, "ticks without end");
+            }
+        }
+        assert!((15..=20).contains(&ticks), "{ticks} ticks in a second of 50 ms periods");
+    }
+
+    #[test]
+    fn without_a_trigger_one_arrival_far_ahead_ends_the_ticks_after_the_gap() {
+        let mut ingest = Ingest::new(&rig(), settings(None), 0);
+        ingest.offer(packet(2, 0, 1000, 1000));
+        // its stamp is missing, its arrival an hour ahead
+        ingest.offer(packet(2, 1, 0, 3_600_000));
+        let ticks = std::iter::from_fn(|| ingest.form()).take(1000).count();
+        assert!(ticks < 3, "{ticks} ticks");
+    }
+
+    #[test]
+    fn pictures_that_take_longer_than_the_wait_are_not_taken_for_old_ones() {
+        let mut ingest = Ingest::new(&rig(), settings(Some(0)), 0);
+        let mut whole = 0;
+        for frame in 0..10u32 {
+            let stamp_ms = 1000 + 100 * i64::from(frame);
+            // both take 500 ms; the second camera's comes 2 ms before the trigger's
+            ingest.offer(packet(1, frame, stamp_ms, stamp_ms + 498));
+            ingest.offer(packet(0, frame, stamp_ms, stamp_ms + 500));
+            while let Some(formed) = ingest.form() {
+                whole += usize::from(!formed.decision.partial);
+            }
+        }
+        assert_eq!(whole, 10);
+    }
+
+    #[test]
+    fn recorded_ticks_hold_no_packet_that_none_of_them_can_name() {
+        let mut recorded = Recorded::new(&rig());
+        let run = |sensor, first_sequence| PacketRun { sensor, first_sequence, count: 1 };
+        let tick = |tick, sequence| TickDecision { tick, runs: vec![run(2, sequence)], ..TickDecision::default() };
+        recorded.decide_tick(tick(7, 5000));
+        for sequence in 0..5000 {
+            recorded.offer(packet(2, sequence, 1 + i64::from(sequence), 1 + i64::from(sequence)));
+        }
+        assert!(recorded.waiting.len() <= MAX_REORDER as usize, "{} packets held", recorded.waiting.len());
+        recorded.offer(packet(2, 5000, 6000, 6000));
+        assert_eq!(recorded.form().unwrap().unwrap().packets.len(), 1);
+        recorded.all_decided();
+        for sequence in 5001..5100 {
+            recorded.offer(packet(2, sequence, 6000, 6000));
+        }
+        assert!(recorded.waiting.len() <= MAX_REORDER as usize);
+        assert!(recorded.accounts().iter().all(balances));
     }
 
     #[test]

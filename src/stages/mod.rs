@@ -71,7 +71,7 @@ pub struct CameraSlot {
 pub struct LidarSlot {
     /// Whether there is a scan.
     pub present: bool,
-    /// Its stamp.
+    /// Its stamp: the points lie where they were then.
     pub stamp_ns: i64,
     /// The points, in the sensor's frame.
     pub points: Vec<Point>,

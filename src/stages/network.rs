@@ -4,6 +4,8 @@
 //! that the arithmetic is the same whether a camera's picture came or not. The stages are stateless: each lane has a copy
 //! of its own, with its own engine session and buffers.
 
+use std::fmt::{Display, Write};
+
 use catseye_calibration::rig::{self, Rig};
 
 use super::decode::{Decode, Head, Masks, View};
@@ -62,8 +64,11 @@ pub fn undistorted_cameras(rig: &Rig) -> Vec<bool> {
     rig.cameras.iter().map(wants).collect()
 }
 
-/// Pictures become tensors.
+/// Pictures become tensors. One of another size than the rig says leaves its camera absent and is a fault: its pixels
+/// mean other directions, and every distance would be wrong.
 pub struct Preprocess {
+    /// Per camera of the rig: its name, width and height of its pictures.
+    pictures: Vec<(String, [u32; 2])>,
     /// Per network, per row.
     preprocessors: Vec<Vec<Preprocessor>>,
     cameras: Vec<Vec<usize>>,
@@ -91,9 +96,24 @@ impl Preprocess {
             }
             preprocessors.push(rows);
         }
+        let picture = |camera: &rig::Camera| (camera.name.clone(), [camera.width_px, camera.height_px]);
+        let pictures = rig.cameras.iter().map(picture).collect();
         let cameras = networks.iter().map(|network| network.cameras.clone()).collect();
-        Ok(Preprocess { preprocessors, cameras, digest_tensors })
+        Ok(Preprocess { pictures, preprocessors, cameras, digest_tensors })
     }
+}
+
+/// The words for a picture of another size than the rig says.
+fn wrong_size(camera: &str, expected: [u32; 2], found: [u32; 2]) -> String {
+    let size = |[width_px, height_px]: [u32; 2]| format!("{width_px}x{height_px}");
+    format!("camera {camera}: expected pictures of {}, as in the rig, found {}", size(expected), size(found))
+}
+
+/// Adds to the words of a fault. A tick without one allocates nothing.
+fn add_fault(faults: &mut String, words: impl Display) {
+    let gap = if faults.is_empty() { "" } else { "; " };
+    // writing to a string cannot fail
+    let _ = write!(faults, "{gap}{words}");
 }
 
 impl Stage<Tick> for Preprocess {
@@ -102,7 +122,14 @@ impl Stage<Tick> for Preprocess {
     }
 
     fn run(&mut self, tick: &mut Tick) -> Result<(), StageError> {
-        let mut result = Ok(());
+        let mut faults = String::new();
+        for ((name, expected), camera) in self.pictures.iter().zip(&mut tick.cameras) {
+            let found = [camera.frame.width_px(), camera.frame.height_px()];
+            if camera.present && found != *expected {
+                camera.present = false;
+                add_fault(&mut faults, wrong_size(name, *expected, found));
+            }
+        }
         for ((rows, cameras), slot) in self.preprocessors.iter_mut().zip(&self.cameras).zip(&mut tick.networks) {
             let NetworkSlot { input, letterboxes, .. } = slot;
             let values = input.data.len() / cameras.len().max(1);
@@ -120,12 +147,12 @@ impl Stage<Tick> for Preprocess {
                     Err(error) => {
                         planes.fill(0.0);
                         camera.present = false;
-                        result = Err(StageError(error.to_string()));
+                        add_fault(&mut faults, error);
                     }
                 }
             }
         }
-        result
+        if faults.is_empty() { Ok(()) } else { Err(StageError(faults)) }
     }
 
     fn digest(&self, tick: &Tick, fields: &mut Fields) {
@@ -247,6 +274,48 @@ impl Stage<Tick> for DecodeStage {
     fn digest(&self, tick: &Tick, fields: &mut Fields) {
         for (sensor, camera) in tick.cameras.iter().enumerate() {
             fields.add_record(sensor as u16, &camera.seen);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catseye_sensors::picture::{Frame, PixelFormat};
+
+    use super::*;
+
+    fn grey(width_px: u32, height_px: u32) -> Frame {
+        let data = vec![90; (width_px * height_px * 3) as usize];
+        Frame::new(width_px, height_px, PixelFormat::Rgb8, true, data).unwrap()
+    }
+
+    #[test]
+    fn a_picture_of_another_size_than_the_rigs_is_a_fault() {
+        let network = Network {
+            name: "net".to_owned(),
+            head: Head::Yolox,
+            layout: Head::Yolox.layout(32, 32),
+            cameras: vec![0],
+            outputs: Vec::new(),
+            class_names: Vec::new(),
+            class_offset: 0,
+            score_threshold: 0.3,
+            nms_iou: 0.45,
+        };
+        let networks = [network];
+        let rig = Rig::default_camera(64, 48);
+        let mut stage = Preprocess::new(&networks, &rig, false).unwrap();
+        let mut tick = Tick::new(1, 0, &networks);
+        for (width_px, height_px) in [(64, 48), (48, 64), (64, 48)] {
+            tick.cameras[0].frame = grey(width_px, height_px);
+            tick.cameras[0].present = true;
+            let outcome = stage.run(&mut tick);
+            let is_right = (width_px, height_px) == (64, 48);
+            assert_eq!(tick.cameras[0].present, is_right);
+            assert_eq!(tick.networks[0].input.data.iter().any(|value| *value != 0.0), is_right);
+            let words = outcome.err().map(|error| error.0);
+            let expected = "camera front: expected pictures of 64x48, as in the rig, found 48x64";
+            assert_eq!(words.as_deref(), (!is_right).then_some(expected));
         }
     }
 }

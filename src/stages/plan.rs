@@ -7,6 +7,7 @@
 use catseye_calibration::rig::{self, Rig};
 
 use super::Tick;
+use super::fuse::filter::time_to_collision;
 use crate::messages::{Object, PATH_POINTS, Plan, PlanReason, TrackState, WorldModel};
 use crate::runtime::graph::{Fields, NO_GROUP, Stage, StageError};
 
@@ -83,8 +84,8 @@ impl FollowPlanner {
 
 /// Where the vehicle is about to go.
 enum Path {
-    /// Midway between two markings.
-    Between([f32; 4]),
+    /// Midway between two markings, as far as both were seen, and straight on behind that: a cubic means nothing there.
+    Between { coefficients: [f32; 4], x_max_m: f32 },
     /// Along the present circle.
     Arc { curvature_per_m: f32 },
 }
@@ -99,7 +100,7 @@ impl Path {
             for (middle, (left, right)) in middle.iter_mut().zip(left.coefficients.iter().zip(right.coefficients)) {
                 *middle = 0.5 * (left + right);
             }
-            return Path::Between(middle);
+            return Path::Between { coefficients: middle, x_max_m: left.x_max_m.min(right.x_max_m) };
         }
         let moving = world.ego.known && world.ego.speed_mps > 2.0;
         let curvature = if moving { world.ego.yaw_rate_radps / world.ego.speed_mps } else { 0.0 };
@@ -108,7 +109,12 @@ impl Path {
 
     fn y_at(&self, x_m: f32) -> f32 {
         match self {
-            Path::Between([c0, c1, c2, c3]) => c0 + x_m * (c1 + x_m * (c2 + x_m * c3)),
+            Path::Between { coefficients: [c0, c1, c2, c3], x_max_m } => {
+                let x = x_m.min(*x_max_m);
+                let y = c0 + x * (c1 + x * (c2 + x * c3));
+                let slope = c1 + x * (2.0 * c2 + x * 3.0 * c3);
+                if x_m > x { y + slope * (x_m - x) } else { y }
+            }
             Path::Arc { curvature_per_m } => 0.5 * curvature_per_m * x_m * x_m,
         }
     }
@@ -148,9 +154,10 @@ impl Planner for FollowPlanner {
         plan.lead_id = lead.id;
         plan.lead_gap_m = gap as f32;
         plan.closing_mps = closing as f32;
-        plan.time_to_collision_s = lead.time_to_collision_s;
+        // not the object's own, which is that of the vehicle going straight on
+        plan.time_to_collision_s = time_to_collision(gap, closing);
         plan.target_speed_mps = (speed - closing).clamp(0.0, cruise) as f32;
-        let emergency = f64::from(lead.time_to_collision_s) < settings.ttc_brake_s;
+        let emergency = f64::from(plan.time_to_collision_s) < settings.ttc_brake_s;
         (plan.reason, plan.acceleration_mps2) = if emergency {
             (PlanReason::EmergencyBrake, -settings.max_decel_mps2 as f32)
         } else if acceleration < -settings.comfort_decel_mps2 {
@@ -182,7 +189,7 @@ mod tests {
             position_m: [x, y],
             velocity_mps: [vx, 0.0],
             extent_m: [4.5, 1.8, 1.5],
-            time_to_collision_s: crate::stages::fuse::filter::time_to_collision(x - 3.7, speed - vx),
+            time_to_collision_s: time_to_collision(x - 3.7, speed - vx),
             ..Object::default()
         }
     }
@@ -220,16 +227,39 @@ mod tests {
     }
 
     #[test]
+    fn a_lead_on_a_curve_is_braked_for_in_time() {
+        let mut world = world(15.0);
+        world.ego.yaw_rate_radps = 0.3;
+        // 2.56 m to the left, where the vehicle is about to go; straight on it would pass
+        world.objects.push(Object { time_to_collision_s: f32::INFINITY, ..ahead(16.0, 2.56, 2.0, 15.0) }).unwrap();
+        let emergency = plan(&world);
+        assert_eq!((emergency.reason, emergency.lead_id), (PlanReason::EmergencyBrake, 7));
+        assert!((emergency.time_to_collision_s - 12.3 / 13.0).abs() < 1e-3, "{}", emergency.time_to_collision_s);
+    }
+
+    fn lane(c0: f32, c1: f32, c3: f32, x_max_m: f32) -> LaneCurve {
+        LaneCurve { coefficients: [c0, c1, 0.0, c3], x_min_m: 5.0, x_max_m, ..LaneCurve::default() }
+    }
+
+    #[test]
+    fn behind_the_markings_the_path_goes_straight_on() {
+        let mut world = world(15.0);
+        world.lanes.push(lane(1.75, 0.0, 1e-4, 40.0)).unwrap();
+        world.lanes.push(lane(-1.75, 0.0, 1e-4, 20.0)).unwrap();
+        let plan = plan(&world);
+        for point in plan.path_m.chunks(2) {
+            let x = point[0].min(20.0);
+            // the slope at 20 m is 3 * 1e-4 * 20 * 20
+            let expected = 1e-4 * x * x * x + 0.12 * (point[0] - x);
+            assert!((point[1] - expected).abs() < 1e-3, "{point:?}, expected {expected}");
+        }
+    }
+
+    #[test]
     fn the_path_lies_between_the_markings() {
         let mut world = world(15.0);
-        let lane = |c0: f32| LaneCurve {
-            coefficients: [c0, 0.01, 0.0, 0.0],
-            x_min_m: 5.0,
-            x_max_m: 40.0,
-            ..LaneCurve::default()
-        };
         for c0 in [5.2, 1.9, -1.5, -5.0] {
-            world.lanes.push(lane(c0)).unwrap();
+            world.lanes.push(lane(c0, 0.01, 0.0, 40.0)).unwrap();
         }
         let plan = plan(&world);
         assert_eq!(plan.path_m.len(), 2 * PATH_POINTS);

@@ -21,7 +21,7 @@ use super::report::{
 };
 use super::series::{Bins, KeptPicture, Latency, MOST_SHOWN_OBJECTS, ObjectLives, PictureReservoir, Thinned};
 use super::video::{PictureFolder, VideoError, VideoWriter};
-use crate::log::run::Names;
+use crate::log::notes::Names;
 use crate::messages::{Account, DropDecision, DropReason, Level, PlanReason, StageTiming};
 use crate::replay::Summary;
 use crate::runtime::digest::Digester;
@@ -78,7 +78,7 @@ impl CollectorSettings {
 pub struct Collected {
     /// Ticks.
     pub ticks: u64,
-    /// Ticks in which a camera's picture was missing.
+    /// Ticks in which a camera's picture or a lidar's scan was missing.
     pub partial_ticks: u64,
     /// Ticks whose values came along; what follows about values knows of these only.
     pub ticks_with_values: u64,
@@ -315,6 +315,11 @@ impl Collector {
         }
     }
 
+    /// Adds something that went less well than was asked for to the results and the report.
+    pub fn warn(&mut self, words: String) {
+        self.so_far.warnings.push(words);
+    }
+
     fn note(&mut self, output: &Output) {
         let now_ns = output.decision.reference_ns;
         let start_ns = *self.start_ns.get_or_insert(now_ns);
@@ -454,7 +459,8 @@ impl Collector {
         }
         let stride = self.values.plans.stride();
         if stride > 1 {
-            results.warnings.push(format!("the lines over time show one tick in {stride}; the numbers count all"));
+            let shown = "the lines over time and the objects' rows show one tick in";
+            results.warnings.push(format!("{shown} {stride}; the other numbers count all"));
         }
         let objects: u64 = results.objects.values().sum();
         if objects > MOST_SHOWN_OBJECTS as u64 {
@@ -610,7 +616,7 @@ pub fn summary_table(summary: &Summary, collected: &Collected) -> String {
         "ticks", summary.ticks, summary.drive_s
     )];
     if collected.partial_ticks > 0 {
-        lines.push(format!("{:<12}{} without some picture", "partial", collected.partial_ticks));
+        lines.push(format!("{:<12}{} without some picture or scan", "partial", collected.partial_ticks));
     }
     lines.extend(latency_lines(&collected.latencies));
     let mut line = |name: &str, value: String| lines.push(format!("{name:<12}{value}"));

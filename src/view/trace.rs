@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::log::run::Names;
+use super::file::part_of;
+use crate::log::notes::Names;
 use crate::messages::{Account, DropDecision};
 use crate::runtime::graph::TimingNote;
 use crate::tap::{Output, Sink, TapError};
@@ -37,9 +38,7 @@ impl TraceWriter {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(explain)?;
         }
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
+        let part = part_of(path);
         let file = File::create(&part).map_err(explain)?;
         let stages = names.stages.into_iter().map(|(name, _)| serde_json::Value::from(name).to_string()).collect();
         let mut trace = TraceWriter {

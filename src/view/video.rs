@@ -2,14 +2,15 @@
 //!
 //! Data comes from [`Canvas`]es or from a camera's own JPEGs, one per tick, and goes into a file that VLC, mpv and
 //! ffplay open. The layout is that of Microsoft's AVI RIFF file reference: a header of fixed size, the pictures, an
-//! index. AVI knows one frame rate only: it is the mean rate of the stamps. A writer that is dropped without
-//! [`VideoWriter::finish`] still leaves a file that plays.
+//! index. AVI knows one frame rate only: it is the mean rate of the stamps. A video grows in `NAME.part` beside its
+//! place and takes its name when it is finished; a writer that is dropped before removes it.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::canvas::{Canvas, CanvasError};
+use super::file::part_of;
 
 /// Largest AVI file that old players read: below 2 GiB.
 pub const MAX_VIDEO_BYTES: u64 = (1 << 31) - 1;
@@ -105,6 +106,8 @@ pub struct VideoSummary {
 pub struct VideoWriter {
     file: BufWriter<File>,
     path: PathBuf,
+    /// Where it grows until it is whole.
+    part: PathBuf,
     width_px: u32,
     height_px: u32,
     limit_bytes: u64,
@@ -118,7 +121,7 @@ pub struct VideoWriter {
 }
 
 impl VideoWriter {
-    /// Begins a video; a file of that name is replaced.
+    /// Begins a video; a file of that name is replaced once the video is finished.
     ///
     /// # Errors
     /// [`VideoError::BadSize`] and [`VideoError::Write`].
@@ -127,10 +130,12 @@ impl VideoWriter {
         if !sound.contains(&width_px) || !sound.contains(&height_px) {
             return Err(VideoError::BadSize { path: path.to_owned(), width_px, height_px });
         }
-        let file = File::create(path).map_err(|source| VideoError::Write { path: path.to_owned(), source })?;
+        let part = part_of(path);
+        let file = File::create(&part).map_err(|source| VideoError::Write { path: path.to_owned(), source })?;
         let mut video = VideoWriter {
             file: BufWriter::new(file),
             path: path.to_owned(),
+            part,
             width_px,
             height_px,
             limit_bytes: MAX_VIDEO_BYTES,
@@ -195,18 +200,19 @@ impl VideoWriter {
         self.index.len()
     }
 
-    /// Completes the file.
+    /// Completes the file and gives it its name.
     ///
     /// # Errors
     /// [`VideoError::Write`].
     pub fn finish(mut self) -> Result<VideoSummary, VideoError> {
         self.close()?;
+        let named = std::fs::rename(&self.part, &self.path);
+        named.map_err(|source| VideoError::Write { path: self.path.clone(), source })?;
+        self.finished = true;
         Ok(VideoSummary { frames: self.index.len(), bytes: self.at, frame_us: self.frame_us() })
     }
 
     fn close(&mut self) -> Result<(), VideoError> {
-        // set first, so that a failed finish is not tried again on drop
-        self.finished = true;
         let header = self.header();
         let mut index = chunk_head(b"idx1", (self.index.len() as u64 * INDEX_ENTRY_BYTES) as u32);
         for (offset, length) in &self.index {
@@ -274,8 +280,8 @@ impl VideoWriter {
 impl Drop for VideoWriter {
     fn drop(&mut self) {
         if !self.finished {
-            // nobody is left to tell; finish() is the way to learn of an error
-            let _ = self.close();
+            // nobody is left to tell
+            let _ = std::fs::remove_file(&self.part);
         }
     }
 }
@@ -378,17 +384,23 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_video_is_whole() {
+    fn a_dropped_video_leaves_the_former_one() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dropped.avi");
+        let path = folder.path().join("run.avi");
         let canvas = Canvas::new(32, 16, Colour::WHITE).unwrap();
-        let mut video = VideoWriter::create(&path, 32, 16).unwrap();
-        video.push(5, &canvas, 80).unwrap();
-        assert_eq!(video.frames(), 1);
-        drop(video);
+        let begun = || {
+            let mut video = VideoWriter::create(&path, 32, 16).unwrap();
+            video.push(5, &canvas, 80).unwrap();
+            assert_eq!(video.frames(), 1);
+            video
+        };
+        begun().finish().unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(parse(&bytes), [canvas.to_jpeg(80).unwrap()]);
         assert_eq!(word(&bytes, 32), DEFAULT_FRAME_US);
+        drop(begun());
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use catseye::log::import::{ImportKind, ImportOptions, import};
-use catseye::log::run::{Names, RunHeader, RunWriter};
+use catseye::log::notes::Names;
+use catseye::log::run::{RunHeader, RunWriter};
 use catseye::messages::{Account, DropDecision, StageDigest};
 use catseye::pipeline::{DigestLevel, Pipeline, Settings};
 use catseye::replay::{Options, Summary, replay};

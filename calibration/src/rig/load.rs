@@ -60,6 +60,8 @@ struct Log<'t> {
     problems: Vec<RigProblem>,
     sensors: Vec<Named>,
     models: Vec<Named>,
+    /// The sensors' topics, each with the sensor's name.
+    topics: BTreeMap<String, String>,
 }
 
 /// A name and the byte of the text it stands at.
@@ -73,7 +75,15 @@ impl<'t> Log<'t> {
     fn new(text: &'t str, file: &'t str) -> Self {
         let after_breaks = text.match_indices('\n').map(|(at, _)| at.saturating_add(1));
         let line_starts = std::iter::once(0).chain(after_breaks).collect();
-        Self { text, file, line_starts, problems: Vec::new(), sensors: Vec::new(), models: Vec::new() }
+        Self {
+            text,
+            file,
+            line_starts,
+            problems: Vec::new(),
+            sensors: Vec::new(),
+            models: Vec::new(),
+            topics: BTreeMap::new(),
+        }
     }
 
     /// Line, counted from one, of a byte of the text.
@@ -533,11 +543,15 @@ fn unique_name(log: &mut Log, section: &Section, kind: Option<SensorKind>) -> Op
     Some(name)
 }
 
-/// A sensor's name and topic.
+/// A sensor's name and topic, which must both differ from the other sensors': messages find their sensor by topic.
 fn identity(log: &mut Log, section: &Section, kind: SensorKind) -> Option<(String, String)> {
     let topic = section.optional_text(log, "topic");
     let name = unique_name(log, section, Some(kind))?;
     let topic = topic.unwrap_or_else(|| kind.default_topic(&name));
+    if let Some(other) = log.topics.insert(topic.clone(), name.clone()) {
+        let found = format!("{} again, as of {}", quoted(&topic), quoted(&other));
+        section.report(log, "topic", "a topic that is not taken", found);
+    }
     Some((name, topic))
 }
 
@@ -976,6 +990,12 @@ cameras = ["front"]
                 "\"STEER.ANGLE\"",
                 "\"STEER\"",
                 "rig.toml:30: can.body.signals.steering_rad: expected a signal as \"MESSAGE.SIGNAL\", found \"STEER\"",
+            ),
+            (
+                "name = \"body\"",
+                "name = \"body\"\ntopic = \"/camera/front/image\"",
+                "rig.toml:26: can.body.topic: expected a topic that is not taken, found \"/camera/front/image\" again, \
+                 as of \"front\"",
             ),
             ("schema = 1", "schema = 2", "rig.toml:1: schema: expected schema version 1, found 2"),
             (

@@ -246,6 +246,7 @@ mod tests {
         let mounting = Mounting { nominal: pose, corrected: Some(MountingPose::default()) };
         rig.cameras.push(Camera {
             name: "fisheye".to_owned(),
+            topic: "/camera/fisheye/image".to_owned(),
             format: PictureFormat::from_name("bayer-rggb12").unwrap(),
             rolling_shutter_ms: Some(33.3),
             intrinsics: CameraModel::KannalaBrandt(KannalaBrandt::new([300.0; 2], [320.0; 2], [-0.01, 0.0, 0.0, 0.0])),
@@ -255,6 +256,7 @@ mod tests {
         let polynomial = FThetaPolynomial::PixelToAngle([0.0, 0.002, 0.0, 1e-12, 0.0, 0.0]);
         rig.cameras.push(Camera {
             name: "ftheta".to_owned(),
+            topic: "/camera/ftheta/image".to_owned(),
             intrinsics: CameraModel::FTheta(FTheta::new([319.5; 2], polynomial, [1.0, 0.1, 0.0], 1.5).unwrap()),
             ..front
         });

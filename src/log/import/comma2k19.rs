@@ -4,9 +4,8 @@
 //! started; a value array goes with every time array. All CAN frames are copied, one channel per bus; the radar's scans
 //! are decoded from them where a DBC file describes them. The pictures of a segment are H.265 and are left out.
 //!
-//! DBC files come from the rig that was given or, without one, from a folder `opendbc` near the segment. They are
-//! attached to the log as `dbc/NAME`, and the log's rig refers to them by that name. A segment is read whole: it is a
-//! minute long, some ten megabytes.
+//! DBC files come from the rig that was given or, without one, from a folder `opendbc` near the segment. A segment is
+//! read whole: it is a minute long, some ten megabytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,24 +13,23 @@ use std::path::{Path, PathBuf};
 use catseye_calibration::pose::Pose;
 use catseye_calibration::rig::{Can, CanQuantity, CanSignal, Mounting, MountingPose, Rig, Sensor, SensorKind, Vehicle};
 use catseye_sensors::can::CanFrame;
-use catseye_sensors::can::dbc::Dbc;
 use catseye_sensors::npy::NpyArray;
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::H265_ADVICE;
 use catseye_sensors::radar::{RadarTrack, TOYOTA_TRACKS, ToyotaRadar};
 use foxglove::messages::{LocationFix, PoseInFrame, Vector3};
 
+use super::dbc::DbcFile;
 use super::target::{Stream, Target, foxglove_pose, merge};
-use super::{ImportError, ImportReport, Job, Skipped, files, rig_of};
+use super::truth::TOPIC_POSE;
+use super::{ImportError, ImportReport, Job, Skipped, files, rate_of, rig_of};
 use crate::log::Channel;
 use crate::log::packet::{StampInfo, timestamp};
 use crate::log::writer::ChannelId;
 use crate::messages::{CanMessage, ImuSample, RadarScan, RadarTarget};
 use crate::record::Record;
 
-/// Topic of the pose that the recording's authors computed.
-const POSE_TOPIC: &str = "/truth/pose";
-/// Frame of that pose.
+/// Frame of the pose that the recording's authors computed.
 const POSE_FRAME: &str = "ecef";
 
 /// The bus that the Toyota's radar is on.
@@ -95,21 +93,23 @@ pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
     let is_given = job.options.rig.is_some();
     let segment = Segment::read(job.src)?;
     let near = if is_given { Vec::new() } else { dbc_near(job.src)? };
-    let mut rig = job.rig(segment.rig(&near))?;
-    let dbc = name_dbc_files(&mut rig)?;
-    let radar = radar_decoder(&rig, &dbc);
+    let rig = job.rig(segment.rig(&near))?;
     let mut target = Target::create(job, rig)?;
-    for file in &dbc {
-        target.attach(&file.name, "text/plain", &file.bytes)?;
-    }
+    let radar = radar_decoder(target.rig(), target.dbc());
     for Skipped { what, why, count } in &segment.skipped {
         target.skip_many(what, why, *count);
+    }
+    if !segment.poses.is_empty() {
+        target.assume(TRUE_POSES);
     }
     state_assumptions(&mut target, is_given);
     let streams = segment.streams(&mut target, radar.as_ref())?;
     merge(&mut target, streams)?;
     target.finish()
 }
+
+const TRUE_POSES: &str = "The poses are those of the recorder's camera, not of the vehicle: axes forward, right, down, \
+                          in the frame of the earth (ECEF).";
 
 fn state_assumptions(target: &mut Target<'_>, rig_is_given: bool) {
     target.assume("Times are seconds since the recorder started and name the arrival.");
@@ -344,7 +344,7 @@ impl Segment {
             streams.push(Box::new(Series::new(channel, fixes.collect(), write_foxglove)));
         }
         if !self.poses.is_empty() {
-            let channel = target.channel(Channel::of_foxglove::<PoseInFrame>(POSE_TOPIC), &STAMPS)?;
+            let channel = target.channel(Channel::of_foxglove::<PoseInFrame>(TOPIC_POSE), &STAMPS)?;
             let poses = self.poses.iter().map(|(time_ns, pose)| Timed::arrived(*time_ns, true_pose(*time_ns, pose)));
             streams.push(Box::new(Series::new(channel, poses.collect(), write_foxglove)));
         }
@@ -353,11 +353,11 @@ impl Segment {
 }
 
 /// Readings per second of stamps in order.
-fn rate_hz(stamps_ns: impl ExactSizeIterator<Item = i64>) -> f64 {
-    let intervals = stamps_ns.len().saturating_sub(1);
-    let (first, last) = stamps_ns.fold((None, 0), |(first, _), stamp_ns| (first.or(Some(stamp_ns)), stamp_ns));
-    let span_ns = last.saturating_sub(first.unwrap_or(last));
-    if intervals == 0 || span_ns <= 0 { DEFAULT_RATE_HZ } else { intervals as f64 * 1e9 / span_ns as f64 }
+fn rate_hz(mut stamps_ns: impl ExactSizeIterator<Item = i64>) -> f64 {
+    let count = stamps_ns.len() as u64;
+    let first_ns = stamps_ns.next().unwrap_or_default();
+    let last_ns = stamps_ns.last().unwrap_or(first_ns);
+    rate_of(count, first_ns, last_ns).unwrap_or(DEFAULT_RATE_HZ)
 }
 
 /// The one sensor of a kind, called by that kind's name.
@@ -389,25 +389,6 @@ fn can(bus: u8, dbc: &[(u8, DbcFile)]) -> Can {
     Can { topic, name, dbc: files.into_iter().map(|file| file.path.clone()).collect(), bitrate, signals }
 }
 
-/// A DBC file.
-struct DbcFile {
-    /// Its name in the log.
-    name: String,
-    path: PathBuf,
-    bytes: Vec<u8>,
-    table: Dbc,
-}
-
-impl DbcFile {
-    fn read(path: PathBuf) -> Result<Self, ImportError> {
-        let bytes = files::read(&path)?;
-        let table = Dbc::parse(&bytes, &path.display().to_string()).map_err(|error| {
-            ImportError::unexpected(&path, "a DBC file that can be used", format!("one that cannot ({error})"))
-        })?;
-        Ok(DbcFile { name: format!("dbc/{}", files::name(&path)), path, bytes, table })
-    }
-}
-
 /// The Toyota's DBC files in the nearest folder `opendbc` at or above the segment's, by bus.
 fn dbc_near(segment: &Path) -> Result<Vec<(u8, DbcFile)>, ImportError> {
     // a path such as `.` has no folders above it until it is resolved
@@ -419,28 +400,10 @@ fn dbc_near(segment: &Path) -> Result<Vec<(u8, DbcFile)>, ImportError> {
     for (bus, name) in TOYOTA_DBC {
         let mut places = segment.ancestors().take(DBC_LEVELS).map(|folder| folder.join("opendbc").join(name));
         if let Some(path) = places.find(|path| path.is_file()) {
-            found.push((bus, DbcFile::read(path)?));
+            found.push((bus, DbcFile::read(&path)?));
         }
     }
     Ok(found)
-}
-
-/// Reads the DBC files of a rig and makes the rig refer to them by their names in the log.
-fn name_dbc_files(rig: &mut Rig) -> Result<Vec<DbcFile>, ImportError> {
-    let mut dbc: Vec<DbcFile> = Vec::new();
-    for path in rig.cans.iter_mut().flat_map(|can| &mut can.dbc) {
-        let file = DbcFile::read(rig.directory.join(&*path))?;
-        *path = PathBuf::from(&file.name);
-        match dbc.iter().find(|other| other.name == file.name) {
-            Some(other) if other.bytes != file.bytes => {
-                let found = format!("{} with other contents", other.path.display());
-                return Err(ImportError::unexpected(&file.path, "DBC files of different names", found));
-            }
-            Some(_) => {}
-            None => dbc.push(file),
-        }
-    }
-    Ok(dbc)
 }
 
 /// The decoder for the radar's frames, if a DBC file of its bus describes them.
@@ -905,6 +868,7 @@ pub(super) mod tests {
         assert_eq!(ImportKind::recognise(src).unwrap(), ImportKind::Comma2k19);
         let report = import_to(src, &out, &ImportOptions::default()).unwrap();
         assert!(!report.stopped);
+        assert!(report.assumptions.iter().any(|sentence| sentence == TRUE_POSES), "{:?}", report.assumptions);
         let contents = Contents::read(&out);
         let counts = [
             ("/can/can0/frames", 53_800),
@@ -914,13 +878,13 @@ pub(super) mod tests {
             ("/radar/radar/tracks", 1200),
             ("/imu/imu/data", 6256),
             ("/gnss/gnss/fix", 579),
-            (POSE_TOPIC, 1200),
+            (TOPIC_POSE, 1200),
         ];
         for (topic, count) in counts {
             assert_eq!(contents.count(topic), count, "{topic}");
             assert!(report.messages.contains(&(topic.to_owned(), count as u64)), "{topic}");
         }
-        assert_eq!(contents.messages[POSE_TOPIC][0].1, 46_408_547_498_000);
+        assert_eq!(contents.messages[TOPIC_POSE][0].1, 46_408_547_498_000);
         assert_eq!(contents.messages["/can/can0/frames"][53_799].0, 46_468_577_629_821);
         assert_eq!(contents.rig(), report.rig);
         assert_eq!(report.rig.cans[0].dbc, [PathBuf::from("dbc/toyota_new_mc_pt_generated.dbc")]);

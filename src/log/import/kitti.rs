@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 
 use catseye_calibration::camera::{BrownConrady, CameraModel};
 use catseye_calibration::pose::Pose;
-use catseye_calibration::rig::{Camera, Lidar, Mounting, MountingPose, SensorKind, Vehicle};
+use catseye_calibration::rig::{Camera, Lidar, SensorKind, Vehicle};
 use catseye_sensors::cloud::read_kitti;
 use foxglove::messages::{CompressedImage, PointCloud};
-use nalgebra::{Matrix3, Vector3};
+use nalgebra::Vector3;
 
 use super::files::{self, CloudReader, FileReader, FileStream, PictureHeader, PictureReader, StampedFile};
 use super::target::{Target, merge};
 use super::truth::{TOPIC_OBJECTS, TruthObject, TruthObjects};
-use super::{ImportError, ImportReport, Job, kitti_raw, rig_of, stamp_at_rate};
+use super::{ImportError, ImportReport, Job, kitti_raw, mounting, rig_of, rigid, stamp_at_rate};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
 use crate::log::writer::ChannelId;
@@ -205,13 +205,6 @@ impl Matrices {
     }
 }
 
-/// A pose from the numbers of a file.
-pub(super) fn rigid(path: &Path, key: &str, rotation: &[f64; 9], xyz_m: [f64; 3]) -> Result<Pose, ImportError> {
-    let matrix = Matrix3::from_row_slice(rotation);
-    Pose::from_rotation_matrix(&matrix, Vector3::from(xyz_m))
-        .ok_or_else(|| ImportError::unexpected(path, format!("a rotation in {key}"), format!("{rotation:?}")))
-}
-
 /// Lens and place of one rectified camera.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
@@ -237,11 +230,6 @@ impl Geometry {
     }
 }
 
-/// A mounting as designed.
-pub(super) fn mounting(vehicle_from_sensor: &Pose) -> Mounting {
-    Mounting { nominal: MountingPose::from_pose(vehicle_from_sensor), corrected: None }
-}
-
 /// Where the velodyne sits; its axes are taken as parallel to the vehicle's.
 pub(super) fn vehicle_from_velodyne() -> Pose {
     Pose { translation_m: Vector3::from(VELODYNE_XYZ_M), ..Pose::identity() }
@@ -249,14 +237,7 @@ pub(super) fn vehicle_from_velodyne() -> Pose {
 
 /// The velodyne of a rig.
 pub(super) fn lidar(rate_hz: f64) -> Lidar {
-    Lidar {
-        name: LIDAR.to_owned(),
-        topic: SensorKind::Lidar.default_topic(LIDAR),
-        // the scans are ready made, so nobody has to know the device
-        model: String::new(),
-        rate_hz,
-        mounting: mounting(&vehicle_from_velodyne()),
-    }
+    super::lidar(LIDAR, rate_hz, &vehicle_from_velodyne())
 }
 
 /// The car: a Volkswagen Passat estate (B6).

@@ -2,8 +2,10 @@
 //! `oxts/data/0000000000.txt`, each folder with the stamps of its files in `timestamps.txt`. The calibration is in the
 //! folder of the day, one above the drive, or beside the drive's own folders.
 //!
-//! Line n of `timestamps.txt` belongs to the file numbered n; a file without one is listed as skipped. Stamps are the
-//! recording computer's, in local time without saying which; they are taken as UTC.
+//! Line n of `timestamps.txt` belongs to the file numbered n; a file without one, or with another ending, is listed as
+//! skipped. Stamps are the recording computer's, in local time without saying which; they are taken as UTC.
+//!
+//! The calibration is that of rectified pictures, which a `_sync` drive has; those of an `_extract` drive are refused.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +18,7 @@ use foxglove::messages::{CompressedImage, LocationFix, PointCloud, Vector3};
 use super::files::{self, CloudReader, FileReader, FileStream, PictureReader, StampedFile};
 use super::kitti::{self, CalibrationFile, LIDAR, Matrices, RATE_HZ};
 use super::target::{Stream, Target, merge};
-use super::{ImportError, ImportReport, Job, rig_of};
+use super::{ImportError, ImportReport, Job, mounting, rig_of, rigid};
 use crate::log::packet::{StampInfo, timestamp};
 use crate::log::writer::ChannelId;
 use crate::messages::ImuSample;
@@ -45,21 +47,22 @@ const fn stamps(kind: StampKind) -> StampInfo {
 /// Imports one drive.
 pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
     let src = job.src;
-    let mut unstamped = Vec::new();
+    let mut skipped = Vec::new();
     let calibration = Calibration::find(src)?;
     let mut cameras = Vec::new();
     let mut pictures = Vec::new();
     for number in CAMERAS {
-        let files = stamped(&src.join(format!("image_{number}")), &files::PICTURE_ENDINGS, &mut unstamped)?;
-        if let Some(camera) = calibration.camera(number, &files)? {
+        let folder = src.join(format!("image_{number}"));
+        let files = stamped(&folder, &files::PICTURE_ENDINGS, &mut skipped)?;
+        if let Some(camera) = calibration.camera(number, &folder, &files)? {
             pictures.push((camera.name.clone(), files));
             cameras.push(camera);
         }
     }
-    let scans = stamped(&src.join("velodyne_points"), &["bin"], &mut unstamped)?;
-    let fixes = stamped(&src.join("oxts"), &["txt"], &mut unstamped)?;
+    let scans = stamped(&src.join("velodyne_points"), &["bin"], &mut skipped)?;
+    let fixes = stamped(&src.join("oxts"), &["txt"], &mut skipped)?;
     if cameras.is_empty() && scans.is_empty() && fixes.is_empty() {
-        let found = format!("no file with a stamp ({} without)", unstamped.len());
+        let found = format!("no file with a known ending and a stamp ({} others)", skipped.len());
         return Err(ImportError::Nothing { path: src.to_owned(), found });
     }
     let lidars = if scans.is_empty() { Vec::new() } else { vec![kitti::lidar(RATE_HZ)] };
@@ -76,8 +79,8 @@ pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
     if !calibration.imu_is_known {
         target.assume(format!("There is no {IMU_CALIBRATION}: the GPS/IMU is where KITTI's drawing has it."));
     }
-    for path in unstamped {
-        target.skip(path.display().to_string(), "there is no stamp for it in timestamps.txt");
+    for (path, why) in skipped {
+        target.skip(path.display().to_string(), why);
     }
     let mut streams: Vec<Box<dyn Stream>> = Vec::new();
     for (camera, files) in pictures {
@@ -104,7 +107,7 @@ fn inertial(name: &str, kind: SensorKind, vehicle_from_sensor: &Pose) -> Sensor 
         name: name.to_owned(),
         topic: kind.default_topic(name),
         rate_hz: RATE_HZ,
-        mounting: kitti::mounting(vehicle_from_sensor),
+        mounting: mounting(vehicle_from_sensor),
     }
 }
 
@@ -129,7 +132,7 @@ impl Calibration {
         let imu_is_known = imu_path.is_file();
         let vehicle_from_imu = if imu_is_known {
             let file = CalibrationFile::read(&imu_path)?;
-            let velodyne_from_imu = kitti::rigid(&imu_path, "R", &file.numbers("R")?, file.numbers("T")?)?;
+            let velodyne_from_imu = rigid(&imu_path, "R", &file.numbers("R")?, file.numbers("T")?)?;
             kitti::vehicle_from_velodyne() * velodyne_from_imu
         } else {
             Pose::from_xyz_rpy(IMU_XYZ_M, [0.0; 3])
@@ -144,10 +147,16 @@ impl Calibration {
         })
     }
 
-    /// The camera with this number, if it has a picture that can be read.
-    fn camera(&self, number: &str, files: &[StampedFile]) -> Result<Option<Camera>, ImportError> {
+    /// The camera with this number and its pictures in this folder, if one of them can be read.
+    fn camera(&self, number: &str, folder: &Path, files: &[StampedFile]) -> Result<Option<Camera>, ImportError> {
         let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
         let Some(header) = files::first_picture(&paths)? else { return Ok(None) };
+        let [width_px, height_px]: [f64; 2] = self.cameras.numbers(&format!("S_rect_{number}"))?;
+        if [f64::from(header.width_px), f64::from(header.height_px)] != [width_px, height_px] {
+            let expected = format!("a rectified picture of {width_px} x {height_px} (a `_sync` drive)");
+            let found = format!("{} x {}", header.width_px, header.height_px);
+            return Err(ImportError::unexpected(folder, expected, found));
+        }
         let matrices = Matrices {
             projection: self.cameras.numbers(&format!("P_rect_{number}"))?,
             // all cameras share the rectified frame of camera 0
@@ -160,8 +169,13 @@ impl Calibration {
     }
 }
 
-/// The files in `data` with their stamps; none where the folder is missing. Those without a stamp go to `unstamped`.
-fn stamped(folder: &Path, endings: &[&str], unstamped: &mut Vec<PathBuf>) -> Result<Vec<StampedFile>, ImportError> {
+/// The files in `data` with these endings and with their stamps; none where the folder is missing. Others go to
+/// `skipped`, with the reason.
+fn stamped(
+    folder: &Path,
+    endings: &[&str],
+    skipped: &mut Vec<(PathBuf, String)>,
+) -> Result<Vec<StampedFile>, ImportError> {
     if !folder.join("data").is_dir() {
         return Ok(Vec::new());
     }
@@ -175,11 +189,15 @@ fn stamped(folder: &Path, endings: &[&str], unstamped: &mut Vec<PathBuf>) -> Res
         })?);
     }
     let mut files = Vec::new();
-    for path in files::list_ending(&folder.join("data"), endings)? {
+    for path in files::list(&folder.join("data"))? {
         let index = files::number(&path).and_then(|number| usize::try_from(number).ok());
-        match index.and_then(|index| times.get(index).copied().flatten()) {
-            Some(stamp_ns) => files.push(StampedFile { stamp_ns, path }),
-            None => unstamped.push(path),
+        let stamp_ns = index.and_then(|index| times.get(index).copied().flatten());
+        if !endings.contains(&files::ending(&path).as_str()) {
+            skipped.push((path, format!("expected a name ending in {}", endings.join(" or "))));
+        } else if let Some(stamp_ns) = stamp_ns {
+            files.push(StampedFile { stamp_ns, path });
+        } else {
+            skipped.push((path, "there is no stamp for it in timestamps.txt".to_owned()));
         }
     }
     Ok(files)
@@ -300,6 +318,7 @@ mod tests {
         let day = tempfile::tempdir().unwrap();
         let drive = day.path().join("drive");
         let cameras = "calib_time: 09-Jan-2012 13:57:47\nR_rect_00: 1 0 0 0 1 0 0 0 1\n\
+                       S_rect_02: 64 48\nS_rect_03: 64 48\n\
                        P_rect_02: 50 0 32 3 0 50 24 0 0 0 1 0\nP_rect_03: 50 0 32 -24 0 50 24 0 0 0 1 0\n";
         std::fs::write(day.path().join(CAMERA_CALIBRATION), cameras).unwrap();
         std::fs::write(day.path().join(VELODYNE_CALIBRATION), "R: 0 -1 0 0 0 -1 1 0 0\nT: 0 -0.08 -0.27\n").unwrap();
@@ -374,6 +393,29 @@ mod tests {
         let log = imported(ImportKind::Kitti, &drive, &ImportOptions::default()).unwrap();
         assert_eq!((log.count("/lidar/velodyne/points"), log.count("/imu/imu/data")), (2, 2));
         assert_eq!(log.report.skipped.len(), 3, "{:?}", log.report.skipped);
+    }
+
+    #[test]
+    fn files_with_another_ending_are_listed() {
+        let (_day, drive) = write_day();
+        let scans = drive.join("velodyne_points/data");
+        std::fs::rename(scans.join("0000000002.bin"), scans.join("0000000002.txt")).unwrap();
+        let log = imported(ImportKind::Kitti, &drive, &ImportOptions::default()).unwrap();
+        assert_eq!(log.count("/lidar/velodyne/points"), 1);
+        let [skipped] = &log.report.skipped[..] else { panic!("{:?}", log.report.skipped) };
+        assert!(skipped.what.ends_with("0000000002.txt"), "{skipped:?}");
+        assert_eq!(skipped.why, "expected a name ending in bin");
+    }
+
+    #[test]
+    fn pictures_that_are_not_rectified_are_refused() {
+        let (_day, drive) = write_day();
+        for number in 0..3 {
+            std::fs::write(drive.join(format!("image_03/data/{number:010}.png")), png_start(71, 52)).unwrap();
+        }
+        let error = imported(ImportKind::Kitti, &drive, &ImportOptions::default()).err().unwrap().to_string();
+        let expected = "image_03: expected a rectified picture of 64 x 48 (a `_sync` drive), found 71 x 52";
+        assert!(error.ends_with(expected), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Every importer takes a `Job`, makes a rig, opens a `target::Target` with it and hands it its streams.
 
 mod comma2k19;
+mod dbc;
 mod files;
 mod kitti;
 mod kitti_raw;
@@ -22,7 +23,11 @@ mod video;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use catseye_calibration::rig::{Camera, Lidar, Planner, Rig, RigError, Tick, Vehicle};
+use catseye_calibration::pose::Pose;
+use catseye_calibration::rig::{
+    Camera, Lidar, Mounting, MountingPose, PictureFormat, Planner, Rig, RigError, SensorKind, Tick, Vehicle,
+};
+use nalgebra::{Matrix3, Vector3};
 use thiserror::Error;
 
 use super::writer::WriteError;
@@ -320,6 +325,47 @@ fn rig_of(name: &str, vehicle: Vehicle, cameras: Vec<Camera>, lidars: Vec<Lidar>
     }
 }
 
+/// The rig of one camera of which nothing is known but its pictures.
+fn default_rig(name: &str, (width_px, height_px): (u32, u32), format: PictureFormat, rate_hz: f64) -> Rig {
+    let Rig { vehicle, cameras, .. } = Rig::default_camera(width_px, height_px);
+    let cameras = cameras.into_iter().map(|camera| Camera { format, rate_hz, ..camera }).collect();
+    rig_of(name, vehicle, cameras, Vec::new())
+}
+
+/// What that rig assumes.
+const DEFAULT_CAMERA: &str = "Nothing is known of the camera: it sees 60 degrees across without distortion, level and \
+                              straight ahead, 1.8 m ahead of the rear axle and 1.4 m above the road.";
+
+/// A lidar whose scans are ready made, so that nobody has to know the device.
+fn lidar(name: &str, rate_hz: f64, vehicle_from_lidar: &Pose) -> Lidar {
+    Lidar {
+        name: name.to_owned(),
+        topic: SensorKind::Lidar.default_topic(name),
+        model: String::new(),
+        rate_hz,
+        mounting: mounting(vehicle_from_lidar),
+    }
+}
+
+/// A mounting as designed.
+fn mounting(vehicle_from_sensor: &Pose) -> Mounting {
+    Mounting { nominal: MountingPose::from_pose(vehicle_from_sensor), corrected: None }
+}
+
+/// A pose from the numbers of a file: a rotation row by row, and a place.
+fn rigid(path: &Path, key: &str, rotation: &[f64; 9], xyz_m: [f64; 3]) -> Result<Pose, ImportError> {
+    let matrix = Matrix3::from_row_slice(rotation);
+    Pose::from_rotation_matrix(&matrix, Vector3::from(xyz_m))
+        .ok_or_else(|| ImportError::unexpected(path, format!("a rotation in {key}"), format!("{rotation:?}")))
+}
+
+/// Readings per second of so many stamps from the first to the last; `None` where they do not tell.
+fn rate_of(count: u64, first_ns: i64, last_ns: i64) -> Option<f64> {
+    let intervals = count.saturating_sub(1);
+    let span_ns = last_ns.saturating_sub(first_ns);
+    (intervals > 0 && span_ns > 0).then(|| intervals as f64 * 1e9 / span_ns as f64)
+}
+
 /// Where made-up time begins: a stamp of zero means that a sensor gave none.
 const FIRST_NS: i64 = 1_000_000_000;
 
@@ -506,6 +552,14 @@ mod tests {
         assert_eq!(stamp_at_rate(1, 30.0), 1_033_333_333);
         assert_eq!(stamp_at_rate(30, 30.0), 2_000_000_000);
         assert_eq!(stamp_at_rate(u64::MAX, 0.01), i64::MAX);
+    }
+
+    #[test]
+    fn rates_follow_from_stamps() {
+        assert_eq!(rate_of(3, 1_000_000_000, 2_000_000_000), Some(2.0));
+        assert_eq!(rate_of(1, 5, 9), None);
+        assert_eq!(rate_of(3, 7, 7), None);
+        assert_eq!(rate_of(0, i64::MAX, i64::MIN), None);
     }
 
     #[test]

@@ -11,17 +11,17 @@ use std::vec::IntoIter;
 
 use catseye_calibration::camera::{BrownConrady, CameraModel};
 use catseye_calibration::pose::Pose;
-use catseye_calibration::rig::{Camera, Lidar, Mounting, MountingPose, SensorKind, Vehicle};
+use catseye_calibration::rig::{Camera, SensorKind, Vehicle};
 use catseye_sensors::cloud::read_nuscenes;
 use catseye_sensors::packet::{ClockId, StampKind};
 use foxglove::messages::{CompressedImage, PointCloud, PoseInFrame};
-use nalgebra::{Matrix3, Vector3};
+use nalgebra::Vector3;
 use serde::Deserialize;
 
 use super::files::{self, CloudReader, FileStream, PictureReader, StampedFile};
 use super::target::{Stream, Target, foxglove_pose, merge};
 use super::truth::{TOPIC_OBJECTS, TOPIC_POSE, TruthObject, TruthObjects};
-use super::{ImportError, ImportReport, Job, rig_of};
+use super::{ImportError, ImportReport, Job, lidar, mounting, rig_of, rigid};
 use crate::log::Channel;
 use crate::log::packet::{StampInfo, timestamp};
 use crate::log::writer::ChannelId;
@@ -122,7 +122,7 @@ pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
         let found = format!("{:?}", first.lidar_points.num_pts_feats.unwrap_or_default());
         return Err(ImportError::unexpected(&list, format!("{POINT_FEATURES} numbers a lidar point"), found));
     }
-    let vehicle_from_lidar = rigid(&list, "lidar2ego", &first.lidar_points.lidar2ego)?;
+    let vehicle_from_lidar = pose(&list, "lidar2ego", &first.lidar_points.lidar2ego)?;
     let mut names: Vec<&str> = first.images.keys().map(String::as_str).collect();
     names.sort_by_key(|name| (*name != FIRST_CAMERA, *name));
     let mut cameras = Vec::new();
@@ -131,7 +131,7 @@ pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
             cameras.push(camera(src, &list, name, image)?);
         }
     }
-    let rig = job.rig(rig_of("nuscenes", VEHICLE, cameras, vec![lidar(&vehicle_from_lidar)]))?;
+    let rig = job.rig(rig_of("nuscenes", VEHICLE, cameras, vec![lidar(LIDAR, RATE_HZ, &vehicle_from_lidar)]))?;
 
     let mut target = Target::create(job, rig)?;
     target.assume("The stamps are of the recording computer's clock, exact to the microsecond they are written in.");
@@ -218,14 +218,9 @@ fn stamped(src: &Path, list: &Path, name: &str, seconds: f64) -> Result<StampedF
 }
 
 /// A pose from a 4 x 4 matrix.
-fn rigid(list: &Path, key: &str, matrix: &[[f64; 4]; 4]) -> Result<Pose, ImportError> {
+fn pose(list: &Path, key: &str, matrix: &[[f64; 4]; 4]) -> Result<Pose, ImportError> {
     let [[a, b, c, x], [d, e, f, y], [g, h, i, z], _] = *matrix;
-    Pose::from_rotation_matrix(&Matrix3::new(a, b, c, d, e, f, g, h, i), Vector3::new(x, y, z))
-        .ok_or_else(|| ImportError::unexpected(list, format!("a rigid transform in {key}"), format!("{matrix:?}")))
-}
-
-fn mounting(vehicle_from_sensor: &Pose) -> Mounting {
-    Mounting { nominal: MountingPose::from_pose(vehicle_from_sensor), corrected: None }
+    rigid(list, key, &[a, b, c, d, e, f, g, h, i], [x, y, z])
 }
 
 fn camera(src: &Path, list: &Path, name: &str, image: &Image) -> Result<Camera, ImportError> {
@@ -242,19 +237,8 @@ fn camera(src: &Path, list: &Path, name: &str, image: &Image) -> Result<Camera, 
         rate_hz: RATE_HZ,
         rolling_shutter_ms: None,
         intrinsics: CameraModel::BrownConrady(BrownConrady::pinhole(fx, fy, cx, cy)),
-        mounting: mounting(&rigid(list, "cam2ego", &image.cam2ego)?),
+        mounting: mounting(&pose(list, "cam2ego", &image.cam2ego)?),
     })
-}
-
-fn lidar(vehicle_from_lidar: &Pose) -> Lidar {
-    Lidar {
-        name: LIDAR.to_owned(),
-        topic: SensorKind::Lidar.default_topic(LIDAR),
-        // the scans are ready made, so nobody has to know the device
-        model: String::new(),
-        rate_hz: RATE_HZ,
-        mounting: mounting(vehicle_from_lidar),
-    }
 }
 
 /// What is known of one sample.
@@ -277,7 +261,7 @@ impl Truth {
         let mut truths = Vec::new();
         for sample in samples {
             let map_from_vehicle = match &sample.ego2global {
-                Some(matrix) => Some(rigid(list, "ego2global", matrix)?),
+                Some(matrix) => Some(pose(list, "ego2global", matrix)?),
                 None => None,
             };
             let objects = sample.instances.iter().map(|instance| {
@@ -473,7 +457,7 @@ mod tests {
             (good.replace("a.png", "../a.png"), "expected names of files in the same folder, found \"../a.png\""),
             (good.replace("a.png", "/etc/passwd"), "expected names of files in the same folder"),
             (good.replace("a.png", "b.png"), "b.png: "),
-            (good.replace("[1, 0, 0, 0]", "[2, 0, 0, 0]"), "expected a rigid transform in lidar2ego"),
+            (good.replace("[1, 0, 0, 0]", "[2, 0, 0, 0]"), "expected a rotation in lidar2ego"),
             (good.replace("bbox_3d\"", "bbox_4d\""), "missing field `bbox_3d`"),
             (good.replace("[50, 0, 32]", "[-50, 0, 32]"), "fx: expected"),
         ];

@@ -8,7 +8,7 @@ use foxglove::messages::CompressedImage;
 
 use super::files::{self, FileStream, PictureHeader, PictureReader, StampedFile};
 use super::target::{Target, merge};
-use super::{ImportError, ImportReport, Job, stamp_at_rate};
+use super::{DEFAULT_CAMERA, ImportError, ImportReport, Job, default_rig, stamp_at_rate};
 use crate::log::packet::StampInfo;
 
 /// Rate of the stamps that are made up.
@@ -28,10 +28,7 @@ pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
     let mut target = Target::create(job, rig)?;
     target.assume(format!("The files have no stamps: they are {rate_hz} per second, starting at 1 s."));
     if !is_given {
-        target.assume(
-            "Nothing is known of the camera: it sees 60 degrees across without distortion, level and straight ahead, \
-             1.8 m ahead of the rear axle and 1.4 m above the road.",
-        );
+        target.assume(DEFAULT_CAMERA);
     }
     let channel = target.foxglove_channel::<CompressedImage>(&camera, &StampInfo::SYNTHETIC)?;
     let reader = PictureReader::new(&target, channel, &camera);
@@ -45,7 +42,7 @@ pub(super) fn import(job: Job<'_>) -> Result<ImportReport, ImportError> {
 fn rig_and_camera(job: &Job<'_>, header: &PictureHeader, rate_hz: f64) -> Result<(Rig, String), ImportError> {
     let rig = match &job.options.rig {
         Some(path) => Rig::load(path)?,
-        None => default_rig(header, rate_hz),
+        None => default_rig("pictures", (header.width_px, header.height_px), header.rig_format(), rate_hz),
     };
     match (rig.cameras.first().map(|camera| camera.name.clone()), &job.options.rig) {
         (Some(camera), _) => Ok((rig, camera)),
@@ -54,15 +51,6 @@ fn rig_and_camera(job: &Job<'_>, header: &PictureHeader, rate_hz: f64) -> Result
             Err(ImportError::unexpected(path, "a rig with a camera", "none"))
         }
     }
-}
-
-fn default_rig(header: &PictureHeader, rate_hz: f64) -> Rig {
-    let mut rig = Rig::default_camera(header.width_px, header.height_px);
-    for camera in &mut rig.cameras {
-        camera.rate_hz = rate_hz;
-        camera.format = header.rig_format();
-    }
-    super::rig_of("pictures", rig.vehicle, rig.cameras, Vec::new())
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //! between a sensor's frame and the vehicle's; what they do not say is assumed and stated. A sensor is named after its
 //! topic. The recorded frames keep their names, beside those of the rig.
 //!
-//! A message's arrival is the time it was recorded at, its stamp the one in its header, or the arrival where that is 0.
+//! A message's arrival is the time it was recorded at, its stamp the one in its header, or the publish time that the
+//! recording gives it where that is 0. The files of a folder are merged by arrival.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,9 @@ use catseye_calibration::pose::Pose;
 use catseye_calibration::rig::{
     Camera, Lidar, MAX_CAMERAS, Mounting, MountingPose, PictureFormat, Rig, Sensor, SensorKind, Vehicle,
 };
+use catseye_sensors::packet::SensorId;
 use catseye_sensors::picture::Encoding;
-use catseye_sensors::ros2::{Ros2Error, Ros2Message};
+use catseye_sensors::ros2::{CameraInfo, Ros2Error, Ros2Message};
 use foxglove::Decode;
 use foxglove::bytes::Bytes;
 use foxglove::messages::{
@@ -30,9 +32,9 @@ use nalgebra::Vector3;
 use rusqlite::{Connection, OpenFlags};
 
 use super::target::Target;
-use super::{ImportError, ImportReport, Job, MAX_RATE_HZ, MIN_RATE_HZ, files, rig_of, video};
+use super::{ImportError, ImportReport, Job, MAX_RATE_HZ, MIN_RATE_HZ, files, rate_of, rig_of, video};
 use crate::log::Channel;
-use crate::log::packet::{StampInfo, nanoseconds};
+use crate::log::packet::{self, StampInfo, nanoseconds, raw_format, read_packet};
 use crate::log::reader::{Ending, Event, LogReader, Message, ReadError};
 use crate::log::writer::ChannelId;
 
@@ -93,6 +95,9 @@ pub(super) fn import(mut job: Job<'_>) -> Result<ImportReport, ImportError> {
     for (file, why) in missing {
         target.skip(file, why);
     }
+    if copier.late > 0 {
+        target.assume(format!("{} messages that stand behind later ones in their file keep their place.", copier.late));
+    }
     target.finish()
 }
 
@@ -138,12 +143,42 @@ impl Content {
 /// A camera's calibration as a message gives it.
 #[derive(Clone, Debug)]
 struct Calibration {
-    width_px: u32,
-    height_px: u32,
     distortion_model: String,
     distortion: Vec<f64>,
-    /// 3 x 3, row by row.
+    /// K, 3 x 3, row by row: of the picture as it was taken.
     intrinsics: Vec<f64>,
+    /// P, 3 x 4, row by row: of the rectified picture.
+    projection: Vec<f64>,
+    /// The part of the calibrated picture that is sent: left and top edge, width and height.
+    region_px: [u32; 4],
+}
+
+impl Calibration {
+    fn of_ros(info: CameraInfo<'_>) -> Self {
+        let region = info.region;
+        // zeros mean all of it
+        let region_px = if region.width_px > 0 && region.height_px > 0 {
+            [region.x_offset_px, region.y_offset_px, region.width_px, region.height_px]
+        } else {
+            [0, 0, info.width_px, info.height_px]
+        };
+        Calibration {
+            distortion_model: info.distortion_model.to_owned(),
+            distortion: info.distortion,
+            intrinsics: info.intrinsics.to_vec(),
+            projection: info.projection.to_vec(),
+            region_px,
+        }
+    }
+
+    /// Focal lengths and principal point along x and y, of the calibrated picture.
+    fn focal_and_centre_px(&self, is_rectified: bool) -> Result<[f64; 4], String> {
+        match (is_rectified, self.intrinsics.as_slice(), self.projection.as_slice()) {
+            (true, _, &[fx, _, cx, _, _, fy, cy, ..]) | (false, &[fx, _, cx, _, fy, cy, ..], _) => Ok([fx, fy, cx, cy]),
+            (true, _, found) => Err(format!("expected a 3 x 4 matrix P, found {} numbers", found.len())),
+            (false, found, _) => Err(format!("expected a 3 x 3 matrix K, found {} numbers", found.len())),
+        }
+    }
 }
 
 /// Where a frame lies in another one.
@@ -170,11 +205,24 @@ impl Link {
 /// Reads a message as far as needed. The error says why it, or its whole topic, is left out.
 fn head(message: &Message<'_>) -> Result<Head, String> {
     let channel = message.channel;
-    match (channel.message_encoding.as_str(), channel.schema_name.as_str()) {
+    let head = match (channel.message_encoding.as_str(), channel.schema_name.as_str()) {
         ("cdr", name) => ros_head(name, message.data),
         ("protobuf", name) => foxglove_head(name, message.data),
         (encoding, _) => Err(format!("expected messages in cdr or protobuf, found {encoding:?}")),
+    }?;
+    if matches!(head.content.role(), Role::Sensor(_)) {
+        replayed(message)?;
     }
+    Ok(head)
+}
+
+/// Decodes a sensor's message as a replay will: what does not decode there would end it.
+fn replayed(message: &Message<'_>) -> Result<(), String> {
+    let read = read_packet(message, SensorId(0), &StampInfo::of(message.channel))?;
+    if let packet::Content::Cloud(cloud) = read.ok_or(NO_ROLE)?.content {
+        cloud.unpack(&mut Vec::new())?;
+    }
+    Ok(())
 }
 
 const NO_ROLE: &str = "no sensor of a rig sends this type";
@@ -187,19 +235,10 @@ fn ros_head(name: &str, data: &[u8]) -> Result<Head, String> {
     let (header, content) = match message {
         Ros2Message::Image(image) => {
             let size_px = (image.width_px, image.height_px);
-            (image.header, Content::Picture { format: raw_format(image.encoding)?, size_px })
+            (image.header, Content::Picture { format: picture_format(image.encoding)?, size_px })
         }
         Ros2Message::CompressedImage(image) => (image.header, compressed(image.format, image.data)?),
-        Ros2Message::CameraInfo(info) => {
-            let calibration = Calibration {
-                width_px: info.width_px,
-                height_px: info.height_px,
-                distortion_model: info.distortion_model.to_owned(),
-                distortion: info.distortion,
-                intrinsics: info.intrinsics.to_vec(),
-            };
-            (info.header, Content::Calibration(calibration))
-        }
+        Ros2Message::CameraInfo(info) => (info.header, Content::Calibration(Calibration::of_ros(info))),
         Ros2Message::PointCloud2(cloud) => (cloud.header, Content::Cloud),
         Ros2Message::Imu(imu) => (imu.header, Content::Imu),
         Ros2Message::NavSatFix(fix) => (fix.header, Content::Gnss),
@@ -230,7 +269,7 @@ fn foxglove_head(name: &str, data: &[u8]) -> Result<Head, String> {
         }
         "foxglove.RawImage" => {
             let image: RawImage = decoded(data)?;
-            let format = raw_format(&image.encoding)?;
+            let format = picture_format(&image.encoding)?;
             (image.timestamp, image.frame_id, Content::Picture { format, size_px: (image.width, image.height) })
         }
         "foxglove.PointCloud" => {
@@ -244,11 +283,11 @@ fn foxglove_head(name: &str, data: &[u8]) -> Result<Head, String> {
         "foxglove.CameraCalibration" => {
             let message: CameraCalibration = decoded(data)?;
             let calibration = Calibration {
-                width_px: message.width,
-                height_px: message.height,
                 distortion_model: message.distortion_model,
                 distortion: message.d,
                 intrinsics: message.k,
+                projection: message.p,
+                region_px: [0, 0, message.width, message.height],
             };
             (message.timestamp, message.frame_id, Content::Calibration(calibration))
         }
@@ -278,12 +317,9 @@ fn link(transform: &FrameTransform) -> Option<Link> {
     Link::new(&transform.parent_frame_id, &transform.child_frame_id, translation_m, rotation_xyzw)
 }
 
-fn raw_format(name: &str) -> Result<PictureFormat, String> {
-    let unknown = || format!("expected pixels in a format that can be read, found {name:?}");
-    match Encoding::from_name(name).map_err(|error| error.to_string())? {
-        Encoding::Raw(format) => PictureFormat::from_name(format.name()).ok_or_else(unknown),
-        _ => Err(unknown()),
-    }
+fn picture_format(name: &str) -> Result<PictureFormat, String> {
+    let unknown = || format!("expected pixels in a format that a rig can name, found {name:?}");
+    PictureFormat::from_name(raw_format(name)?.name()).ok_or_else(unknown)
 }
 
 fn compressed(format: &str, data: &[u8]) -> Result<Content, String> {
@@ -338,12 +374,8 @@ impl Topic {
     }
 
     fn rate_hz(&self) -> f64 {
-        let intervals = self.count.saturating_sub(1);
-        let span_ns = self.last_ns.saturating_sub(self.first_ns);
-        if intervals == 0 || span_ns <= 0 {
-            return DEFAULT_RATE_HZ;
-        }
-        (intervals as f64 * 1e9 / span_ns as f64).clamp(MIN_RATE_HZ, MAX_RATE_HZ)
+        let rate_hz = rate_of(self.count, self.first_ns, self.last_ns).unwrap_or(DEFAULT_RATE_HZ);
+        rate_hz.clamp(MIN_RATE_HZ, MAX_RATE_HZ)
     }
 }
 
@@ -585,18 +617,21 @@ impl Draft<'_> {
 
     /// The camera with its recorded calibration, if there is one that can be used.
     fn with_lens(&mut self, camera: Camera, topic: &Topic) -> Camera {
-        let assumed = match self.survey.calibration(topic) {
+        let is_rectified = is_rectified(&topic.channel.topic);
+        let found = self.survey.calibration(topic).map(|found| calibrated(&camera, found, is_rectified));
+        let assumed = match found {
             None => "has no calibration in the recording".to_owned(),
-            Some(calibration) => match lens(calibration, camera.width_px, camera.height_px) {
-                Err(why) => format!("has a calibration that cannot be used ({why})"),
-                Ok(intrinsics) => {
-                    let calibrated = Camera { intrinsics, ..camera.clone() };
-                    match flaw(&calibrated) {
-                        None => return calibrated,
-                        Some(why) => format!("has a calibration that cannot be used ({why})"),
-                    }
+            Some(Err(why)) => format!("has a calibration that cannot be used ({why})"),
+            Some(Ok(calibrated)) => {
+                if is_rectified {
+                    self.assumptions.push(format!(
+                        "The pictures of {} are rectified: they follow the matrix P of its calibration without \
+                         distortion, and its mounting is not turned by the rotation R that rectified them.",
+                        calibrated.name
+                    ));
                 }
-            },
+                return calibrated;
+            }
         };
         let sentence = "it is taken to see 60 degrees across without distortion";
         self.assumptions.push(format!("{} {assumed}: {sentence}.", camera.name));
@@ -604,24 +639,33 @@ impl Draft<'_> {
     }
 }
 
-/// What a rig file would say against a camera.
-fn flaw(camera: &Camera) -> Option<String> {
-    let rig = rig_of("camera", Vehicle::default(), vec![camera.clone()], Vec::new());
-    Rig::parse(&rig.to_toml(), "calibration").err().map(|error| error.to_string())
+/// Whether a topic has pictures that were freed from distortion.
+fn is_rectified(topic: &str) -> bool {
+    topic.split('/').any(|part| part.starts_with("image_rect"))
 }
 
-/// The lens for pictures of this size.
-fn lens(calibration: &Calibration, width_px: u32, height_px: u32) -> Result<CameraModel, String> {
-    let &[fx, _, cx, _, fy, cy, ..] = calibration.intrinsics.as_slice() else {
-        return Err(format!("expected a 3 x 3 matrix, found {} numbers", calibration.intrinsics.len()));
-    };
-    if fx <= 0.0 || fy <= 0.0 || calibration.width_px == 0 || calibration.height_px == 0 {
+/// A camera with this calibration. The error is what a rig file would say against it.
+fn calibrated(camera: &Camera, calibration: &Calibration, is_rectified: bool) -> Result<Camera, String> {
+    let intrinsics = lens(calibration, is_rectified, camera.width_px, camera.height_px)?;
+    let calibrated = Camera { intrinsics, ..camera.clone() };
+    let rig = rig_of("camera", Vehicle::default(), vec![calibrated.clone()], Vec::new());
+    Rig::parse(&rig.to_toml(), "calibration").map_err(|error| error.to_string())?;
+    Ok(calibrated)
+}
+
+/// The lens for pictures of this size: the calibrated picture is cut to the part that is sent, then resized.
+fn lens(calibration: &Calibration, is_rectified: bool, width_px: u32, height_px: u32) -> Result<CameraModel, String> {
+    let [fx, fy, cx, cy] = calibration.focal_and_centre_px(is_rectified)?;
+    let [left, top, region_width, region_height] = calibration.region_px.map(f64::from);
+    if fx <= 0.0 || fy <= 0.0 || region_width == 0.0 || region_height == 0.0 {
         return Err("the camera is marked as not calibrated".to_owned());
     }
+    let (cx, cy) = (cx - left, cy - top);
     let coefficient = |index: usize| calibration.distortion.get(index).copied().unwrap_or(0.0);
     let [k1, k2, p1, p2, k3] = [0, 1, 2, 3, 4].map(coefficient);
     let is_plain = calibration.distortion.iter().skip(5).all(|value| *value == 0.0);
     let model = match calibration.distortion_model.as_str() {
+        _ if is_rectified => CameraModel::BrownConrady(BrownConrady::pinhole(fx, fy, cx, cy)),
         "equidistant" | "fisheye" | "kannala_brandt" => {
             CameraModel::KannalaBrandt(KannalaBrandt::new([fx, fy], [cx, cy], [k1, k2, p1, p2]))
         }
@@ -630,8 +674,7 @@ fn lens(calibration: &Calibration, width_px: u32, height_px: u32) -> Result<Came
         }
         other => return Err(format!("expected plumb_bob or equidistant, found {other:?}")),
     };
-    let scale = |size_px: u32, calibrated_px: u32| f64::from(size_px) / f64::from(calibrated_px);
-    Ok(model.scaled(scale(width_px, calibration.width_px), scale(height_px, calibration.height_px)))
+    Ok(model.scaled(f64::from(width_px) / region_width, f64::from(height_px) / region_height))
 }
 
 /// Copies the messages of the topics that have a place in the log.
@@ -640,6 +683,9 @@ struct Copier<'s> {
     /// By the survey's topics.
     channels: Vec<Option<ChannelId>>,
     is_stopped: bool,
+    newest_ns: i64,
+    /// Messages behind later ones.
+    late: u64,
 }
 
 impl<'s> Copier<'s> {
@@ -661,7 +707,7 @@ impl<'s> Copier<'s> {
                 channels.push(Some(target.channel((*topic.channel).clone(), &stamps)?));
             }
         }
-        Ok(Copier { survey, channels, is_stopped: false })
+        Ok(Copier { survey, channels, is_stopped: false, newest_ns: i64::MIN, late: 0 })
     }
 
     /// Writes a message, or lists it as skipped; false to stop.
@@ -683,7 +729,11 @@ impl<'s> Copier<'s> {
             return Ok(true);
         };
         match check(target.rig(), topic, message) {
-            Ok(stamp_ns) => target.write(channel, message.log_ns, stamp_ns, message.data)?,
+            Ok(stamp_ns) => {
+                self.late = self.late.saturating_add(u64::from(message.log_ns < self.newest_ns));
+                self.newest_ns = self.newest_ns.max(message.log_ns);
+                target.write(channel, message.log_ns, stamp_ns, message.data)?;
+            }
             Err(why) => target.skip(topic.describe(), why),
         }
         Ok(true)
@@ -707,11 +757,18 @@ fn has_sensor(rig: &Rig, kind: SensorKind, topic: &str) -> bool {
     rig.sensors().any(|sensor| sensor.kind == kind && sensor.topic == topic)
 }
 
-/// The files of one recording, in order.
+/// The files of one recording.
 struct Bag {
-    files: Vec<(PathBuf, u64)>,
+    /// By the time of their first messages.
+    files: Vec<BagFile>,
     /// Length of all of them.
     bytes: u64,
+}
+
+struct BagFile {
+    path: PathBuf,
+    bytes: u64,
+    first_ns: i64,
 }
 
 /// Takes a message and how many bytes of the recording are done; false to stop.
@@ -722,32 +779,48 @@ impl Bag {
         let paths = if src.is_dir() { bag_files(src)? } else { vec![src.to_owned()] };
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
-            match std::fs::metadata(&path) {
-                Ok(metadata) => files.push((path, metadata.len())),
+            let bytes = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata.len(),
                 Err(error) => return Err(ImportError::Io { path, error }),
-            }
+            };
+            let first_ns = Part::open(&path, bytes)?.next_ns();
+            files.push(BagFile { path, bytes, first_ns });
         }
-        let bytes = files.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
+        // files that begin at the same time stay in the order of their numbers
+        files.sort_by_key(|file| file.first_ns);
+        let bytes = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
         Ok(Bag { files, bytes })
     }
 
-    /// Goes through all messages. Gives the files that are not whole, and what they lack.
+    /// Goes through all messages, those of all files in the order of their times. Gives the files that are not whole,
+    /// and what they lack.
     fn visit(&self, visit: &mut Visit<'_>) -> Result<Vec<(String, String)>, ImportError> {
         let mut missing = Vec::new();
-        let mut before = 0_u64;
-        for (path, bytes) in &self.files {
-            let mut shifted = |message: &Message<'_>, done: u64| visit(message, before.saturating_add(done));
-            let is_to_go_on = if files::ending(path) == "db3" {
-                visit_db3(path, *bytes, &mut shifted)?
-            } else {
-                visit_mcap(path, &mut shifted, &mut missing)?
-            };
-            if !is_to_go_on {
-                break;
+        let mut waiting = self.files.iter().peekable();
+        let mut open: Vec<Part> = Vec::new();
+        let mut closed_bytes = 0_u64;
+        loop {
+            // of equal times that of the file that was opened first
+            let next = open.iter().map(Part::next_ns).zip(0_usize..).min();
+            // a file is opened only when its turn comes: there may be hundreds
+            if let Some(file) = waiting.next_if(|file| next.is_none_or(|(next_ns, _)| file.first_ns <= next_ns)) {
+                open.push(Part::open(&file.path, file.bytes)?);
+                continue;
             }
-            before = before.saturating_add(*bytes);
+            let done = open.iter().map(|part| part.done_bytes).fold(closed_bytes, u64::saturating_add);
+            let Some((_, index)) = next else { return Ok(missing) };
+            let Some(part) = open.get_mut(index) else { return Ok(missing) };
+            if let Some(held) = &part.next {
+                if !visit(&held.message(), done)? {
+                    return Ok(missing);
+                }
+                part.advance()?;
+            } else {
+                missing.extend(part.missing());
+                closed_bytes = closed_bytes.saturating_add(part.bytes);
+                open.remove(index);
+            }
         }
-        Ok(missing)
     }
 }
 
@@ -786,57 +859,170 @@ fn refuse_compression(metadata: &Path) -> Result<(), ImportError> {
     Ok(())
 }
 
-fn visit_mcap(path: &Path, visit: &mut Visit<'_>, missing: &mut Vec<(String, String)>) -> Result<bool, ImportError> {
-    let wrong = |error: ReadError| match error {
-        ReadError::Io { path, error } => ImportError::Io { path, error },
-        error => ImportError::unexpected(path, "an MCAP file that can be read", format!("another file ({error})")),
-    };
-    let mut reader = LogReader::open(path).map_err(wrong)?;
-    loop {
-        let (done, _) = reader.progress();
-        match reader.next().map_err(wrong)? {
-            None => break,
-            Some(Event::Message(message)) => {
-                if !visit(&message, done)? {
-                    return Ok(false);
-                }
-            }
-            Some(Event::Metadata { .. } | Event::Attachment { .. }) => {}
-        }
-    }
-    missing.extend(reader.ending().and_then(Ending::missing).map(|why| (files::name(path), why)));
-    Ok(true)
+/// A file that is being read, with the message that comes next.
+struct Part {
+    reader: PartReader,
+    bytes: u64,
+    done_bytes: u64,
+    /// None at the end.
+    next: Option<Held>,
 }
 
-fn visit_db3(path: &Path, bytes: u64, visit: &mut Visit<'_>) -> Result<bool, ImportError> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        ImportError::unexpected(path, "an SQLite file of rosbag2", format!("another file ({error})"))
-    };
-    let sql = |error: rusqlite::Error| wrong(&error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
-    let channels = db3_channels(&connection).map_err(sql)?;
-    let total: i64 = connection.query_row("SELECT COUNT(*) FROM messages", [], |row| row.get(0)).map_err(sql)?;
-    let order = "SELECT topic_id, timestamp, data FROM messages ORDER BY timestamp, id";
-    let mut statement = connection.prepare(order).map_err(sql)?;
-    let mut rows = statement.query([]).map_err(sql)?;
-    let mut done = 0_i64;
-    while let Some(row) = rows.next().map_err(sql)? {
-        let topic: i64 = row.get(0).map_err(sql)?;
-        let time_ns: i64 = row.get(1).map_err(sql)?;
-        let data = row.get_ref(2).map_err(sql)?.as_blob().map_err(|error| wrong(&error))?;
-        let Some((channel_id, channel)) = channels.get(&topic) else {
-            return Err(wrong(&format!("a message of topic {topic}, which is not in the table of topics")));
+enum PartReader {
+    Mcap(Mcap),
+    Db3(Db3),
+}
+
+impl Part {
+    fn open(path: &Path, bytes: u64) -> Result<Self, ImportError> {
+        let reader = if files::ending(path) == "db3" {
+            PartReader::Db3(Db3::open(path, bytes)?)
+        } else {
+            PartReader::Mcap(Mcap::open(path)?)
         };
-        let message =
-            Message { channel, channel_id: *channel_id, sequence: 0, log_ns: time_ns, publish_ns: time_ns, data };
-        let share = done as f64 / total.max(1) as f64;
-        if !visit(&message, (bytes as f64 * share) as u64)? {
-            return Ok(false);
-        }
-        done = done.saturating_add(1);
+        let mut part = Part { reader, bytes, done_bytes: 0, next: None };
+        part.advance()?;
+        Ok(part)
     }
-    Ok(true)
+
+    /// Time of the next message; at the end the earliest there is, so that the file is closed at once.
+    fn next_ns(&self) -> i64 {
+        self.next.as_ref().map_or(i64::MIN, |held| held.log_ns)
+    }
+
+    fn advance(&mut self) -> Result<(), ImportError> {
+        (self.done_bytes, self.next) = match &mut self.reader {
+            PartReader::Mcap(file) => (file.reader.progress().0, file.next()?),
+            PartReader::Db3(file) => (file.done_bytes(), file.next()?),
+        };
+        Ok(())
+    }
+
+    /// Name of the file and what it lacks, if it is not whole.
+    fn missing(&self) -> Option<(String, String)> {
+        let PartReader::Mcap(file) = &self.reader else { return None };
+        let why = file.reader.ending().and_then(Ending::missing)?;
+        Some((files::name(&file.path), why))
+    }
+}
+
+/// A message that stays while other files are read.
+struct Held {
+    channel: Arc<Channel>,
+    channel_id: u16,
+    sequence: u32,
+    log_ns: i64,
+    publish_ns: i64,
+    data: Vec<u8>,
+}
+
+impl Held {
+    fn message(&self) -> Message<'_> {
+        Message {
+            channel: &self.channel,
+            channel_id: self.channel_id,
+            sequence: self.sequence,
+            log_ns: self.log_ns,
+            publish_ns: self.publish_ns,
+            data: &self.data,
+        }
+    }
+}
+
+/// An MCAP file.
+struct Mcap {
+    path: PathBuf,
+    reader: LogReader,
+}
+
+impl Mcap {
+    fn open(path: &Path) -> Result<Self, ImportError> {
+        let reader = LogReader::open(path).map_err(|error| unreadable(path, error))?;
+        Ok(Mcap { path: path.to_owned(), reader })
+    }
+
+    fn next(&mut self) -> Result<Option<Held>, ImportError> {
+        loop {
+            match self.reader.next().map_err(|error| unreadable(&self.path, error))? {
+                None => return Ok(None),
+                Some(Event::Metadata { .. } | Event::Attachment { .. }) => {}
+                Some(Event::Message(Message { channel, channel_id, sequence, log_ns, publish_ns, data })) => {
+                    let (channel, data) = (Arc::clone(channel), data.to_vec());
+                    return Ok(Some(Held { channel, channel_id, sequence, log_ns, publish_ns, data }));
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: ReadError) -> ImportError {
+    match error {
+        ReadError::Io { path, error } => ImportError::Io { path, error },
+        error => ImportError::unexpected(path, "an MCAP file that can be read", format!("another file ({error})")),
+    }
+}
+
+/// An SQLite file of rosbag2.
+struct Db3 {
+    path: PathBuf,
+    bytes: u64,
+    connection: Connection,
+    /// The topics by their numbers.
+    channels: BTreeMap<i64, (u16, Arc<Channel>)>,
+    /// Time and number of every message, in order.
+    keys: Vec<(i64, i64)>,
+    taken: usize,
+}
+
+impl Db3 {
+    fn open(path: &Path, bytes: u64) -> Result<Self, ImportError> {
+        let sql = |error: rusqlite::Error| not_a_bag(path, &error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
+        let channels = db3_channels(&connection).map_err(sql)?;
+        let keys = db3_keys(&connection).map_err(sql)?;
+        Ok(Db3 { path: path.to_owned(), bytes, connection, channels, keys, taken: 0 })
+    }
+
+    fn done_bytes(&self) -> u64 {
+        let share = self.taken as f64 / self.keys.len().max(1) as f64;
+        (self.bytes as f64 * share) as u64
+    }
+
+    fn next(&mut self) -> Result<Option<Held>, ImportError> {
+        let Some(&(time_ns, id)) = self.keys.get(self.taken) else { return Ok(None) };
+        self.taken = self.taken.saturating_add(1);
+        let (topic, data) = db3_message(&self.connection, id).map_err(|error| not_a_bag(&self.path, &error))?;
+        let Some((channel_id, channel)) = self.channels.get(&topic) else {
+            let found = format!("a message of topic {topic}, which is not in the table of topics");
+            return Err(not_a_bag(&self.path, &found));
+        };
+        Ok(Some(Held {
+            channel: Arc::clone(channel),
+            channel_id: *channel_id,
+            sequence: 0,
+            log_ns: time_ns,
+            publish_ns: time_ns,
+            data,
+        }))
+    }
+}
+
+fn not_a_bag(path: &Path, error: &dyn std::fmt::Display) -> ImportError {
+    ImportError::unexpected(path, "an SQLite file of rosbag2", format!("another file ({error})"))
+}
+
+/// Time and number of every message, by time.
+fn db3_keys(connection: &Connection) -> rusqlite::Result<Vec<(i64, i64)>> {
+    let mut statement = connection.prepare("SELECT timestamp, id FROM messages ORDER BY timestamp, id")?;
+    let keys = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    keys.collect()
+}
+
+/// Topic and bytes of the message with this number.
+fn db3_message(connection: &Connection, id: i64) -> rusqlite::Result<(i64, Vec<u8>)> {
+    let mut statement = connection.prepare_cached("SELECT topic_id, data FROM messages WHERE id = ?1")?;
+    statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// The topics of a file by their numbers. Definitions of the messages are in newer files only.
@@ -881,6 +1067,7 @@ fn db3_definitions(connection: &Connection) -> rusqlite::Result<BTreeMap<String,
 mod tests {
     use super::super::comma2k19::tests::Contents;
     use super::super::files::tests::png_start;
+    use super::super::testing::imported;
     use super::super::{ImportKind, ImportOptions, import};
     use super::*;
     use crate::log::packet::{picture_message, timestamp};
@@ -932,10 +1119,47 @@ mod tests {
     }
 
     fn ros_info() -> Vec<u8> {
+        ros_info_of(&[0.0; 12], [0; 4])
+    }
+
+    /// With the matrix P and a region: left, top, height, width.
+    fn ros_info_of(projection: &[f64], region_px: [u32; 4]) -> Vec<u8> {
         let matrices = [100.0, 0.0, 31.5, 0.0, 110.0, 23.5, 0.0, 0.0, 1.0];
         let cdr =
             Cdr::new().header(1, "cam").u32(48).u32(64).string("plumb_bob").u32(5).f64s(&[0.01, 0.0, 0.0, 0.0, 0.0]);
-        cdr.f64s(&matrices).f64s(&[0.0; 9 + 12]).u32(0).u32(0).u32(0).u32(0).u32(0).u32(0).put(&[0]).0
+        let cdr = cdr.f64s(&matrices).f64s(&[0.0; 9]).f64s(projection).u32(0).u32(0);
+        region_px.into_iter().fold(cdr, Cdr::u32).put(&[0]).0
+    }
+
+    /// One point; its fields are three of f32 and one of f64, which holds this time.
+    fn ros_cloud(names: [&str; 4], time_s: f64) -> Vec<u8> {
+        let mut cdr = Cdr::new().header(1, "lidar").u32(1).u32(1).u32(4);
+        for (name, (offset, datatype)) in names.into_iter().zip([(0, 7), (4, 7), (8, 7), (12, 8)]) {
+            cdr = cdr.string(name).u32(offset).put(&[datatype]).u32(1);
+        }
+        let point = [&[0_u8; 12][..], &time_s.to_le_bytes()].concat();
+        cdr.put(&[0]).u32(20).u32(20).bytes(&point).put(&[1]).0
+    }
+
+    fn ros_channel(topic: &str, schema_name: &str) -> Channel {
+        Channel {
+            topic: topic.to_owned(),
+            message_encoding: "cdr".to_owned(),
+            schema_name: schema_name.to_owned(),
+            schema_encoding: "ros2msg".to_owned(),
+            schema: Default::default(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// An MCAP file with one message of a type at each of these times.
+    fn write_mcap(path: &Path, topic: &str, schema_name: &str, messages: &[(i64, Vec<u8>)]) {
+        let mut log = LogWriter::create(path, Compression::None).unwrap();
+        let channel = log.channel(&ros_channel(topic, schema_name)).unwrap();
+        for (time_ns, data) in messages {
+            log.write(channel, *time_ns, *time_ns, data).unwrap();
+        }
+        log.finish().unwrap();
     }
 
     fn ros_transforms() -> Vec<u8> {
@@ -1050,6 +1274,79 @@ mod tests {
     }
 
     #[test]
+    fn what_a_replay_could_not_decode_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["x", "y", "z", "timestamp"];
+        let clouds = [(1_000_000_000, ros_cloud(names, 1.0)), (2_000_000_000, ros_cloud(names, 1e9))];
+        let flat = [(1_500_000_000, ros_cloud(["u", "y", "z", "timestamp"], 1.0))];
+        let schema_name = "sensor_msgs/msg/PointCloud2";
+        write_mcap(&folder.path().join("a.mcap"), "/lidar/points", schema_name, &clouds);
+        write_mcap(&folder.path().join("b.mcap"), "/flat/points", schema_name, &flat);
+        let log = imported(ImportKind::Ros, folder.path(), &ImportOptions::default()).unwrap();
+        assert_eq!((log.count("/lidar/points"), log.report.rig.lidars.len()), (1, 1));
+        let [flat, late] = &log.report.skipped[..] else { panic!("{:?}", log.report.skipped) };
+        assert!(flat.what.starts_with("/flat/points") && flat.why.contains("expected a field \"x\""), "{flat:?}");
+        assert!(late.what.starts_with("/lidar/points") && late.why.contains("a time within 2 s"), "{late:?}");
+    }
+
+    #[test]
+    fn the_files_of_a_folder_are_merged_by_arrival() {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = [(1_200_000_000, ros_imu(1)), (9_000_000_000, ros_imu(9))];
+        write_mcap(&folder.path().join("a.mcap"), "/other/data", "sensor_msgs/msg/Imu", &samples);
+        write_mcap(&folder.path().join("empty.mcap"), "/none", "sensor_msgs/msg/Imu", &[]);
+        write_bag(&folder.path().join("b_0.db3"));
+        // which holds the order of all messages against their times
+        let log = imported(ImportKind::Ros, folder.path(), &ImportOptions::default()).unwrap();
+        assert_eq!((log.count("/other/data"), log.count("/camera/front/image_raw/compressed")), (2, 2));
+        assert_eq!(log.messages.last().map(|message| message.log_ns), Some(9_000_000_000));
+        assert!(!log.report.assumptions.iter().any(|sentence| sentence.contains("behind later ones")));
+    }
+
+    #[test]
+    fn messages_behind_later_ones_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let src = folder.path().join("a.mcap");
+        let samples = [3_u32, 1, 2].map(|second| (i64::from(second) * 1_000_000_000, ros_imu(second)));
+        write_mcap(&src, "/imu/data", "sensor_msgs/msg/Imu", &samples);
+        let report = import_to(&src, &folder.path().join("log.mcap")).unwrap();
+        let expected = "2 messages that stand behind later ones in their file keep their place.";
+        assert!(report.assumptions.iter().any(|sentence| sentence == expected), "{:?}", report.assumptions);
+    }
+
+    #[test]
+    fn rectified_pictures_follow_the_matrix_p() {
+        let folder = tempfile::tempdir().unwrap();
+        let src = folder.path().join("other.mcap");
+        let projection = [90.0, 0.0, 30.0, -9.0, 0.0, 95.0, 20.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+        let mut log = LogWriter::create(&src, Compression::None).unwrap();
+        let info = log.channel(&ros_channel("/cam/camera_info", "sensor_msgs/msg/CameraInfo")).unwrap();
+        log.write(info, 1_000_000_000, 1_000_000_000, &ros_info_of(&projection, [0; 4])).unwrap();
+        for topic in ["/cam/image_rect/compressed", "/cam/image_raw/compressed"] {
+            let channel = log.channel(&ros_channel(topic, "sensor_msgs/msg/CompressedImage")).unwrap();
+            log.write(channel, 2_000_000_000, 2_000_000_000, &ros_image(2, 64)).unwrap();
+        }
+        log.finish().unwrap();
+        let report = import_to(&src, &folder.path().join("log.mcap")).unwrap();
+        let [rectified, raw] = &report.rig.cameras[..] else { panic!("{:?}", report.rig.cameras) };
+        let pinhole = BrownConrady::pinhole(90.0, 95.0, 30.0, 20.0);
+        assert_eq!(rectified.intrinsics, CameraModel::BrownConrady(pinhole));
+        assert_eq!(raw.intrinsics.focal_px(), [100.0, 110.0]);
+        let stated = report.assumptions.iter().filter(|sentence| sentence.contains("are rectified"));
+        assert_eq!(stated.count(), 1, "{:?}", report.assumptions);
+    }
+
+    #[test]
+    fn a_region_is_read_from_the_calibration() {
+        let region_px = |data: &[u8]| match ros_head("sensor_msgs/msg/CameraInfo", data).unwrap().content {
+            Content::Calibration(calibration) => calibration.region_px,
+            _ => panic!("no calibration"),
+        };
+        assert_eq!(region_px(&ros_info()), [0, 0, 64, 48]);
+        assert_eq!(region_px(&ros_info_of(&[0.0; 12], [10, 6, 24, 32])), [10, 6, 32, 24]);
+    }
+
+    #[test]
     fn nothing_to_import_names_what_is_there() {
         if !Path::new(SHARED).is_dir() {
             eprintln!("skipped: ../shared is absent");
@@ -1103,18 +1400,25 @@ mod tests {
     #[test]
     fn a_lens_is_scaled_to_the_picture_or_refused() {
         let calibration = |model: &str, distortion: &[f64]| Calibration {
-            width_px: 640,
-            height_px: 480,
             distortion_model: model.to_owned(),
             distortion: distortion.to_vec(),
             intrinsics: vec![500.0, 0.0, 319.5, 0.0, 500.0, 239.5, 0.0, 0.0, 1.0],
+            projection: Vec::new(),
+            region_px: [0, 0, 640, 480],
         };
+        let lens = |calibration: &Calibration, width_px, height_px| lens(calibration, false, width_px, height_px);
         let half = lens(&calibration("rational_polynomial", &[0.1, 0.0, 0.0, 0.0, 0.0, 0.0]), 320, 240).unwrap();
         assert_eq!(half.focal_px(), [250.0; 2]);
         assert_eq!(half.principal_point_px(), [159.5, 119.5]);
         assert_eq!(lens(&calibration("equidistant", &[0.0; 4]), 640, 480).unwrap().name(), "kannala-brandt");
         assert!(lens(&calibration("plumb_bob", &[0.1, 0.0, 0.0, 0.0, 0.0, 0.5]), 640, 480).is_err());
         assert!(lens(&Calibration { intrinsics: vec![0.0; 9], ..calibration("plumb_bob", &[]) }, 640, 480).is_err());
+
+        // a part of the picture, of which every second pixel is sent
+        let part = Calibration { region_px: [100, 40, 320, 240], ..calibration("plumb_bob", &[]) };
+        let part = lens(&part, 160, 120).unwrap();
+        assert_eq!(part.focal_px(), [250.0; 2]);
+        assert_eq!(part.principal_point_px(), [109.5, 99.5]);
     }
 
     #[test]

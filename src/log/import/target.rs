@@ -1,9 +1,9 @@
 //! The log that an importer fills.
 //!
 //! A [`Target`] owns the writer and everything that is the same for all sources: the header, the rig as an attachment
-//! at the start (so that a log that is cut off still has it), the cameras' calibration and the sensors' places again
-//! and again, counts, what was skipped and assumed, progress and stopping. [`merge`] writes several [`Stream`]s in
-//! order of arrival, holding one item of each at most.
+//! at the start (so that a log that is cut off still has it) and the DBC files that it names, the cameras' calibration
+//! and the sensors' places again and again, counts, what was skipped and assumed, progress and stopping. [`merge`]
+//! writes several [`Stream`]s in order of arrival, holding one item of each at most.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use catseye_calibration::pose::Pose;
 use catseye_calibration::rig::{Camera, Mounting, Rig};
 use foxglove::messages::{CameraCalibration, FrameTransform, FrameTransforms, Quaternion, Vector3};
 
+use super::dbc::{DbcFile, name_dbc_files};
 use super::{ImportError, ImportReport, Job, Skipped};
 use crate::log::packet::{StampInfo, timestamp};
 use crate::log::writer::{ChannelId, Compression, LogWriter};
@@ -36,6 +37,8 @@ const MAX_NAMED: usize = 8;
 pub(super) struct Target<'a> {
     log: LogWriter,
     rig: Rig,
+    /// The files that the rig names.
+    dbc: Vec<DbcFile>,
     source: PathBuf,
     progress: &'a mut dyn FnMut(u64, u64),
     stop: Option<&'a AtomicBool>,
@@ -53,16 +56,22 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Starts the log of a job. The rig's models are left out, and it must be one that loads again.
-    pub(super) fn create(job: Job<'a>, rig: Rig) -> Result<Self, ImportError> {
+    /// Starts the log of a job. The rig's models are left out, and it must be one that loads again. Its DBC files go
+    /// into the log.
+    pub(super) fn create(job: Job<'a>, mut rig: Rig) -> Result<Self, ImportError> {
+        let dbc = name_dbc_files(&mut rig)?;
         let text = Rig { models: Vec::new(), ..rig }.to_toml();
         let rig = Rig::parse(&text, RIG_ATTACHMENT)?;
         let mut log = LogWriter::create(job.out, Compression::Zstd)?;
         log.metadata(SOURCE_HEADER, source_header(&job))?;
         log.attach(RIG_ATTACHMENT, "application/toml", text.as_bytes())?;
+        for file in &dbc {
+            log.attach(&file.name, "text/plain", &file.bytes)?;
+        }
         let mut target = Target {
             log,
             rig,
+            dbc,
             source: job.src.to_owned(),
             progress: job.progress,
             stop: job.options.stop,
@@ -104,6 +113,11 @@ impl<'a> Target<'a> {
         &self.rig
     }
 
+    /// The DBC files in the log.
+    pub(super) fn dbc(&self) -> &[DbcFile] {
+        &self.dbc
+    }
+
     /// Opens a channel whose stamps are as `stamps` says.
     pub(super) fn channel(&mut self, mut channel: Channel, stamps: &StampInfo) -> Result<ChannelId, ImportError> {
         stamps.describe(&mut channel);
@@ -133,11 +147,6 @@ impl<'a> Target<'a> {
     fn topic(&self, sensor: &str) -> Result<String, ImportError> {
         let found = self.rig.sensor(sensor).map(|sensor| sensor.topic.to_owned());
         found.ok_or_else(|| ImportError::unexpected(&self.source, format!("a rig with the sensor {sensor:?}"), "none"))
-    }
-
-    /// Adds an attachment.
-    pub(super) fn attach(&mut self, name: &str, media_type: &str, data: &[u8]) -> Result<(), ImportError> {
-        Ok(self.log.attach(name, media_type, data)?)
     }
 
     /// Writes a message that arrived at `log_ns` and was measured at `publish_ns`.
@@ -262,8 +271,13 @@ impl<'a> Target<'a> {
             return Err(ImportError::Nothing { found: self.describe_skipped(), path: self.source });
         }
         self.log.finish()?;
-        let mut messages: Vec<(String, u64)> = self.counts.into_values().collect();
-        messages.sort();
+        // a topic may have several channels
+        let mut messages: BTreeMap<String, u64> = BTreeMap::new();
+        for (topic, count) in self.counts.into_values() {
+            let total = messages.entry(topic).or_insert(0);
+            *total = total.saturating_add(count);
+        }
+        let messages = messages.into_iter().collect();
         let skipped = self.skipped.into_iter().map(|((what, why), count)| Skipped { what, why, count }).collect();
         Ok(ImportReport { rig: self.rig, messages, skipped, assumptions: self.assumptions, stopped: self.stopped })
     }
@@ -408,15 +422,19 @@ mod tests {
         target.finish()
     }
 
-    fn numbers(target: &mut Target<'_>, tag: u8, stamps_ns: &[i64]) -> Box<dyn Stream> {
-        let channel = Channel {
-            topic: format!("/numbers/{tag}"),
+    fn raw_channel(topic: &str) -> Channel {
+        Channel {
+            topic: topic.to_owned(),
             message_encoding: "raw".to_owned(),
             schema_name: String::new(),
             schema_encoding: String::new(),
             schema: Default::default(),
             metadata: BTreeMap::new(),
-        };
+        }
+    }
+
+    fn numbers(target: &mut Target<'_>, tag: u8, stamps_ns: &[i64]) -> Box<dyn Stream> {
+        let channel = raw_channel(&format!("/numbers/{tag}"));
         let channel = target.channel(channel, &StampInfo::SYNTHETIC).unwrap();
         Box::new(Numbers { channel, tag, stamps_ns: Vec::from(stamps_ns).into_iter() })
     }
@@ -454,6 +472,21 @@ mod tests {
         assert_eq!(tags, [1, 2, 1, 1, 2, 1, 2, 1]);
         assert_eq!(repeated_ns, [5, 11 * second, 25 * second]);
         assert_eq!(names, [SOURCE_HEADER, RIG_ATTACHMENT]);
+    }
+
+    #[test]
+    fn the_channels_of_a_topic_are_counted_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = fill(&folder.path().join("log.mcap"), Rig::default_camera(64, 48), |target| {
+            for uncertainty_ns in [0, 1] {
+                let stamps = StampInfo { uncertainty_ns, ..StampInfo::SYNTHETIC };
+                let channel = target.channel(raw_channel("/numbers"), &stamps).unwrap();
+                target.write(channel, 5, 5, &[1]).unwrap();
+            }
+        })
+        .unwrap();
+        let expected = [("/camera/front/calibration", 1), ("/numbers", 2), ("/tf", 1)];
+        assert_eq!(report.messages, expected.map(|(topic, count)| (topic.to_owned(), count)));
     }
 
     #[test]

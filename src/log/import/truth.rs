@@ -7,7 +7,7 @@ use crate::record;
 /// Topic of [`TruthObjects`].
 pub const TOPIC_OBJECTS: &str = "/truth/objects";
 
-/// Topic of the vehicle's pose as `foxglove.PoseInFrame`.
+/// Topic of the vehicle's pose as `foxglove.PoseInFrame`, or of what an import says in its assumptions.
 pub const TOPIC_POSE: &str = "/truth/pose";
 
 record! {

@@ -16,7 +16,7 @@ use catseye_sensors::picture::{Frame, Limits};
 use foxglove::messages::CompressedVideo;
 
 use super::target::Target;
-use super::{ImportError, ImportReport, Job, files, rig_of, stamp_at_rate};
+use super::{DEFAULT_CAMERA, ImportError, ImportReport, Job, default_rig, files, rate_of, stamp_at_rate};
 use crate::log::packet::{StampInfo, video_message};
 use crate::log::writer::ChannelId;
 
@@ -76,10 +76,11 @@ fn probe_rate_hz(video: &mut Mp4Video<BufReader<File>>) -> f64 {
         stamps_ns.push(unit.pts_ns);
     }
     video.rewind();
-    let intervals = stamps_ns.len().saturating_sub(1);
-    let (first, last) = (stamps_ns.iter().min().copied(), stamps_ns.iter().max().copied());
-    let span_ns = last.unwrap_or_default().saturating_sub(first.unwrap_or_default());
-    if intervals == 0 || span_ns <= 0 { RATE_HZ } else { intervals as f64 * 1e9 / span_ns as f64 }
+    // decoding order is not that of the stamps
+    stamps_ns.sort_unstable();
+    let first_ns = stamps_ns.first().copied().unwrap_or_default();
+    let last_ns = stamps_ns.last().copied().unwrap_or_default();
+    rate_of(stamps_ns.len() as u64, first_ns, last_ns).unwrap_or(RATE_HZ)
 }
 
 fn import_stream(job: Job<'_>) -> Result<ImportReport, ImportError> {
@@ -147,10 +148,7 @@ impl<'a> Output<'a> {
         let (rig, camera) = rig_and_camera(&job, size_px, rate_hz)?;
         let mut log = Target::create(job, rig)?;
         if !is_given {
-            log.assume(
-                "Nothing is known of the camera: it sees 60 degrees across without distortion, level and straight \
-                 ahead, 1.8 m ahead of the rear axle and 1.4 m above the road.",
-            );
+            log.assume(DEFAULT_CAMERA);
         }
         let channel = log.foxglove_channel::<CompressedVideo>(&camera, stamps)?;
         Ok(Output { log, channel, camera, arrival_ns: i64::MIN })
@@ -168,7 +166,7 @@ impl<'a> Output<'a> {
 fn rig_and_camera(job: &Job<'_>, size_px: (u32, u32), rate_hz: f64) -> Result<(Rig, String), ImportError> {
     let (width_px, height_px) = size_px;
     let Some(path) = &job.options.rig else {
-        return Ok((default_rig(size_px, rate_hz), "front".to_owned()));
+        return Ok((default_rig("video", size_px, PictureFormat::H264, rate_hz), "front".to_owned()));
     };
     let rig = Rig::load(path)?;
     let expected = format!("a camera of {width_px} x {height_px} pixels, as the video has, first in the rig");
@@ -181,15 +179,6 @@ fn rig_and_camera(job: &Job<'_>, size_px: (u32, u32), rate_hz: f64) -> Result<(R
     }
     let name = camera.name.clone();
     Ok((rig, name))
-}
-
-fn default_rig((width_px, height_px): (u32, u32), rate_hz: f64) -> Rig {
-    let mut rig = Rig::default_camera(width_px, height_px);
-    for camera in &mut rig.cameras {
-        camera.rate_hz = rate_hz;
-        camera.format = PictureFormat::H264;
-    }
-    rig_of("video", rig.vehicle, rig.cameras, Vec::new())
 }
 
 /// Cuts a bare stream (ITU-T H.264, annex B) into access units, holding one at a time.

@@ -93,6 +93,14 @@ record! {
     }
 }
 
+impl FilterState {
+    /// Sees to it that no number of an object here is given again, even if a log has damaged the state.
+    pub fn keep_ids(&mut self) {
+        let highest = self.tracks.iter().map(|track| track.id).max().unwrap_or(0);
+        self.last_id = self.last_id.max(highest);
+    }
+}
+
 /// Applies measurements to states. Holds nothing but buffers and settings.
 pub struct ObjectFilter {
     assignment: Assignment,
@@ -131,6 +139,8 @@ impl ObjectFilter {
     fn take_objects(&mut self, state: &mut FilterState, measurement: &Measurement) {
         let (stamp_ns, sensor) = (measurement.stamp_ns, measurement.sensor);
         let objects = &measurement.objects;
+        // before anything is paired: what is forgotten does not come back to life
+        state.tracks.retain(|track| !is_forgotten(track, stamp_ns));
         self.associate(state, sensor, objects);
         for (object, track) in objects.iter().zip(&self.track_of) {
             if let Some(track) = track.and_then(|track| state.tracks.get_mut(track)) {
@@ -138,12 +148,14 @@ impl ObjectFilter {
             }
         }
         for (object, track) in objects.iter().zip(&self.track_of) {
-            if track.is_none() && object.confirmed && !state.tracks.is_full() {
-                state.last_id += 1;
-                let _ = state.tracks.push(begin(state.last_id, state, object, sensor, stamp_ns));
+            if track.is_some() || !object.confirmed || state.tracks.is_full() {
+                continue;
             }
+            // no number is given twice, so after the last one nothing begins
+            let Some(id) = state.last_id.checked_add(1) else { return };
+            state.last_id = id;
+            let _ = state.tracks.push(begin(id, state, object, sensor, stamp_ns));
         }
-        state.tracks.retain(|track| !is_forgotten(track, stamp_ns));
     }
 
     /// Fills `track_of`: pairs that the camera linked before come first, then the cheapest pairing of the rest.
@@ -536,6 +548,28 @@ mod tests {
         assert_eq!(state.speed.value, 10.0);
         filter.apply(&mut state, &Measurement { priority: 1, ..speed(700, 3.0) });
         assert_eq!(state.speed.value, 3.0);
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_come_back_to_life() {
+        let mut state = FilterState::default();
+        let mut filter = ObjectFilter::new(3.7, 0.9);
+        for i in 1..=10 {
+            filter.apply(&mut state, &objects(100 * i, vec![object(20.0, 0.0, 4)]));
+        }
+        assert!(state.tracks[0].confirmed);
+        // the camera's track is the same and the place is near, but nobody has seen the object for too long
+        filter.apply(&mut state, &objects(1000 + COAST_NS / MS + 1, vec![object(20.0, 0.0, 4)]));
+        assert_eq!(state.tracks.len(), 1);
+        assert_eq!((state.tracks[0].id, state.tracks[0].hits, state.tracks[0].confirmed), (2, 1, false));
+    }
+
+    #[test]
+    fn after_the_last_number_nothing_begins() {
+        let mut state = FilterState { last_id: u32::MAX - 1, ..FilterState::default() };
+        let mut filter = ObjectFilter::new(3.7, 0.9);
+        filter.apply(&mut state, &objects(100, vec![object(20.0, 0.0, 4), object(40.0, 0.0, 5)]));
+        assert_eq!((state.tracks.len(), state.last_id), (1, u32::MAX));
     }
 
     #[test]

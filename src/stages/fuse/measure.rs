@@ -2,14 +2,15 @@
 //!
 //! An object's distance comes from the lidar points inside its box where there are enough, else from the picture: from
 //! where the bottom of its box meets the ground and from how large it looks, weighted by what each is worth. Either way
-//! the measurement is the middle of the side that faces the camera, in the vehicle frame at the picture's stamp, with a
-//! covariance that says how well this way of measuring knows it.
+//! the measurement is the middle of the side that faces the camera, with a covariance that says how well this way of
+//! measuring knows it, in the vehicle frame at its own stamp: that of the scan where points gave the distance, else the
+//! picture's. Nothing is carried from one stamp to the other here; the filter knows how things move.
 
 use catseye_calibration::camera::Projection;
 use catseye_calibration::pose::Pose;
 use nalgebra::{Vector2, Vector3};
 
-use crate::messages::{BoxPx, CameraTracks, RangeSource, TrackState};
+use crate::messages::{BoxPx, CameraTracks, MAX_TRACKS, RangeSource, TrackState};
 use crate::record;
 use crate::stages::LidarSlot;
 use crate::stages::geometry::{CameraGeometry, MAX_GROUND_M};
@@ -97,6 +98,16 @@ struct Seen {
     pixel: [f64; 2],
     depth_m: f64,
     lateral_m: f64,
+    stamp_ns: i64,
+}
+
+/// A measured object and when it was there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Stamp of the scan or the picture that it was measured in.
+    pub stamp_ns: i64,
+    /// The object.
+    pub object: ObjectMeasurement,
 }
 
 /// Measures objects.
@@ -104,11 +115,12 @@ pub struct Measurer {
     cameras: Vec<CameraGeometry>,
     vehicle_from_lidar: Vec<Pose>,
     priors: Vec<Option<ClassPrior>>,
-    /// Points of all lidars in the vehicle frame, road removed.
-    cloud: Vec<Vector3<f64>>,
+    /// Points of all lidars in the vehicle frame with their scans' stamps, road removed.
+    cloud: Vec<(i64, Vector3<f64>)>,
     seen: Vec<Seen>,
-    depths: Vec<f64>,
+    depths: Vec<(f64, i64)>,
     laterals: Vec<f64>,
+    found: Vec<Measured>,
 }
 
 impl Measurer {
@@ -117,12 +129,13 @@ impl Measurer {
         let points = vehicle_from_lidar.len() * SCAN_POINTS;
         Measurer {
             cameras,
-            vehicle_from_lidar,
             priors,
             cloud: Vec::with_capacity(points),
+            vehicle_from_lidar,
             seen: Vec::with_capacity(points),
             depths: Vec::with_capacity(points),
             laterals: Vec::with_capacity(points),
+            found: Vec::with_capacity(MAX_TRACKS),
         }
     }
 
@@ -136,21 +149,15 @@ impl Measurer {
                 let point = Vector3::new(f64::from(point.x_m), f64::from(point.y_m), f64::from(point.z_m));
                 vehicle_from_lidar.transform_point(&point)
             });
-            self.cloud.extend(in_vehicle.filter(|point| point.z > MIN_HEIGHT_M));
+            let above_the_road = in_vehicle.filter(|point| point.z > MIN_HEIGHT_M);
+            self.cloud.extend(above_the_road.map(|point| (lidar.stamp_ns, point)));
         }
     }
 
-    /// Measures what a camera sees now.
-    pub fn measure(&mut self, sensor: usize, tracks: &CameraTracks, out: &mut Vec<ObjectMeasurement>) {
-        out.clear();
-        let Some(camera) = self.cameras.get(sensor) else { return };
-        self.seen.clear();
-        for point in &self.cloud {
-            if let Some((pixel, _)) = camera.picture_from_vehicle(point) {
-                let in_camera = camera.camera_from_vehicle.transform_point(point);
-                self.seen.push(Seen { pixel, depth_m: in_camera.z, lateral_m: in_camera.x });
-            }
-        }
+    /// Measures what a camera sees in its picture of `stamp_ns`. Objects come in order of their stamps, then of their tracks.
+    pub fn measure(&mut self, sensor: usize, stamp_ns: i64, tracks: &CameraTracks) -> &[Measured] {
+        self.found.clear();
+        self.project(sensor);
         for track in tracks.tracks.iter().filter(|track| track.state != TrackState::Coasting) {
             if !track.detected_px.is_sound() {
                 continue;
@@ -158,10 +165,11 @@ impl Measurer {
             let Some(Some(prior)) = self.priors.get(usize::from(track.class)) else { continue };
             let prior = *prior;
             let by_lidar = self.range_by_lidar(sensor, &track.detected_px);
-            let Some(camera) = self.cameras.get(sensor) else { return };
-            let place = by_lidar.or_else(|| range_by_picture(camera, &track.detected_px, &prior));
-            let Some((position_m, covariance_m2, depth_m, source)) = place else { continue };
-            out.push(ObjectMeasurement {
+            let Some(camera) = self.cameras.get(sensor) else { break };
+            let by_picture = || range_by_picture(camera, &track.detected_px, &prior).map(|place| (stamp_ns, place));
+            let Some((stamp_ns, place)) = by_lidar.or_else(by_picture) else { continue };
+            let (position_m, covariance_m2, depth_m, source) = place;
+            let object = ObjectMeasurement {
                 position_m,
                 covariance_m2,
                 extent_m: extent(camera, &track.detected_px, depth_m, prior),
@@ -170,12 +178,29 @@ impl Measurer {
                 camera_track: track.id,
                 confirmed: track.state == TrackState::Confirmed,
                 source,
-            });
+            };
+            self.found.push(Measured { stamp_ns, object });
+        }
+        // tracks come by number, so among those of one stamp the order stays
+        self.found.sort_unstable_by_key(|found| (found.stamp_ns, found.object.camera_track));
+        &self.found
+    }
+
+    /// Fills `seen` with the points that a camera sees.
+    fn project(&mut self, sensor: usize) {
+        self.seen.clear();
+        let Some(camera) = self.cameras.get(sensor) else { return };
+        for (stamp_ns, point) in &self.cloud {
+            if let Some((pixel, _)) = camera.picture_from_vehicle(point) {
+                let in_camera = camera.camera_from_vehicle.transform_point(point);
+                let (depth_m, lateral_m) = (in_camera.z, in_camera.x);
+                self.seen.push(Seen { pixel, depth_m, lateral_m, stamp_ns: *stamp_ns });
+            }
         }
     }
 
-    /// The near end of the points in a box.
-    fn range_by_lidar(&mut self, sensor: usize, box_px: &BoxPx) -> Option<Place> {
+    /// The near end of the points in a box, and when it was there.
+    fn range_by_lidar(&mut self, sensor: usize, box_px: &BoxPx) -> Option<(i64, Place)> {
         let (width, height) = (f64::from(box_px.width()), f64::from(box_px.height()));
         let (left, right) = (f64::from(box_px.left) + BOX_MARGIN * width, f64::from(box_px.right) - BOX_MARGIN * width);
         let (top, bottom) =
@@ -185,12 +210,12 @@ impl Measurer {
             u >= left && u <= right && v >= top && v <= bottom
         };
         self.depths.clear();
-        self.depths.extend(self.seen.iter().filter(inside).map(|seen| seen.depth_m));
+        self.depths.extend(self.seen.iter().filter(inside).map(|seen| (seen.depth_m, seen.stamp_ns)));
         if self.depths.len() < MIN_POINTS {
             return None;
         }
-        self.depths.sort_unstable_by(f64::total_cmp);
-        let depth_m = self.depths[(NEAR_PERCENTILE * (self.depths.len() - 1) as f64) as usize];
+        self.depths.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let (depth_m, stamp_ns) = self.depths[(NEAR_PERCENTILE * (self.depths.len() - 1) as f64) as usize];
         self.laterals.clear();
         let at_the_face = |seen: &&Seen| inside(seen) && (seen.depth_m - depth_m).abs() < 0.5;
         self.laterals.extend(self.seen.iter().filter(at_the_face).map(|seen| seen.lateral_m));
@@ -203,7 +228,7 @@ impl Measurer {
         let in_camera = Vector3::new(lateral_m, depth_m * (middle_v - cy) / fy, depth_m);
         let point = camera.vehicle_from_camera.transform_point(&in_camera);
         let covariance = along_and_across(camera, [point.x, point.y], 0.1, 0.15);
-        Some(([point.x, point.y], covariance, depth_m, RangeSource::Lidar))
+        Some((stamp_ns, ([point.x, point.y], covariance, depth_m, RangeSource::Lidar)))
     }
 }
 
@@ -307,4 +332,52 @@ fn extent(camera: &CameraGeometry, box_px: &BoxPx, depth_m: f64, prior: ClassPri
     let seen_width = (f64::from(box_px.width()) * depth_m / fx) as f32;
     let seen_height = (f64::from(box_px.height()) * depth_m / fy) as f32;
     [length, seen_width.clamp(0.7 * width, 1.4 * width), seen_height.clamp(0.7 * height, 1.4 * height)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::CameraTrack;
+    use catseye_calibration::rig::Rig;
+    use catseye_sensors::cloud::Point;
+
+    const MS: i64 = 1_000_000;
+
+    /// The back of a car, `x_m` ahead and `y_m` to the left, in a scan of a lidar in the vehicle's origin.
+    fn scan(x_m: f32, y_m: f32, stamp_ns: i64) -> LidarSlot {
+        let places = (0..200).map(|i| ((i % 20) as f32 * 0.1 - 0.95, (i / 20) as f32 * 0.1 + 0.4));
+        let points = places.map(|(y, z_m)| Point { x_m, y_m: y_m + y, z_m, ..Point::default() }).collect();
+        LidarSlot { present: true, stamp_ns, points }
+    }
+
+    /// What is measured of a car by this scan in a picture of 1 s, in which its back lies between these corners.
+    fn measure(scan: LidarSlot, left: [f64; 3], right: [f64; 3]) -> Measured {
+        let camera = CameraGeometry::new(&Rig::default_camera(960, 540).cameras[0], false);
+        let pixel = |[x, y, z]: [f64; 3]| camera.picture_from_vehicle(&Vector3::new(x, y, z)).unwrap().0;
+        let ([left, top], [right, bottom]) = (pixel(left), pixel(right));
+        let [left, top, right, bottom] = [left, top, right, bottom].map(|edge| edge as f32);
+        let track = CameraTrack {
+            id: 1,
+            state: TrackState::Confirmed,
+            detected_px: BoxPx { left, top, right, bottom },
+            score: 0.9,
+            ..CameraTrack::default()
+        };
+        let tracks = CameraTracks { tracks: [track].into_iter().collect(), ..CameraTracks::default() };
+        let mut measurer = Measurer::new(vec![camera], vec![Pose::identity()], vec![ClassPrior::of("car")]);
+        measurer.load_clouds(&[scan]);
+        let found = measurer.measure(0, 1000 * MS, &tracks);
+        assert_eq!((found.len(), found[0].object.source), (1, RangeSource::Lidar));
+        found[0]
+    }
+
+    #[test]
+    fn what_points_measure_has_the_scans_stamp() {
+        for scan_ms in [950, 1000, 1050] {
+            let found = measure(scan(20.0, 0.0, scan_ms * MS), [20.0, 0.95, 1.4], [20.0, -0.95, 0.4]);
+            assert_eq!(found.stamp_ns, scan_ms * MS);
+            assert!((found.object.position_m[0] - 20.0).abs() < 1e-3, "{:?}", found.object.position_m);
+            assert!(found.object.position_m[1].abs() < 0.1, "{:?}", found.object.position_m);
+        }
+    }
 }

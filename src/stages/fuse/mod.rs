@@ -22,7 +22,7 @@ use crate::stages::geometry::CameraGeometry;
 use crate::stages::network::undistorted_cameras;
 use ego::EgoReader;
 use filter::{FilterState, ObjectFilter};
-use measure::{ClassPrior, Measurer, ObjectMeasurement};
+use measure::{ClassPrior, Measured, Measurer, ObjectMeasurement};
 
 /// How far back a late measurement is still filtered.
 pub const HORIZON_NS: i64 = 500_000_000;
@@ -84,6 +84,18 @@ pub const KIND_OBJECTS: u8 = 2;
 impl Measurement {
     fn key(&self) -> (i64, u16, u32, u8) {
         (self.stamp_ns, self.sensor, self.sequence, self.kind)
+    }
+}
+
+impl FuseState {
+    /// Makes a state that a log has damaged safe to go on from: no number of an object is given again, and no
+    /// measurement has more objects than the filter has room for. A sound state stays as it is.
+    fn repair(&mut self) {
+        self.base.keep_ids();
+        self.current.keep_ids();
+        for measurement in &mut self.recent {
+            measurement.objects.truncate(MAX_TRACKS);
+        }
     }
 }
 
@@ -196,7 +208,7 @@ impl Fuse {
             let header = packet.header;
             if let Some(memory) = self.fusion.state.sensors.get_mut(usize::from(header.sensor.0)) {
                 memory.last_ns = memory.last_ns.max(header.stamp.mapped_ns);
-                memory.packets += 1;
+                memory.packets = memory.packets.saturating_add(1);
             }
             if !matches!(packet.content, Content::Can(_) | Content::Imu(_) | Content::Gnss(_)) {
                 continue;
@@ -223,17 +235,31 @@ impl Fuse {
         self.measurer.load_clouds(&tick.lidars);
         for sensor in 0..self.cameras {
             let Some(camera) = tick.cameras.get(sensor).filter(|camera| camera.present) else { continue };
-            let mut objects = self.fusion.buffer();
-            self.measurer.measure(sensor, &camera.tracks, &mut objects);
-            let measurement = Measurement {
-                stamp_ns: camera.stamp_ns,
-                sensor: sensor as u16,
-                sequence: camera.sequence,
-                kind: KIND_OBJECTS,
-                objects,
-                ..Measurement::default()
+            let found = self.measurer.measure(sensor, camera.stamp_ns, &camera.tracks);
+            let mut is_late = false;
+            let mut add = |stamp_ns, found: &[Measured]| {
+                let mut objects = self.fusion.buffer();
+                objects.clear();
+                objects.extend(found.iter().map(|found| found.object));
+                let (sensor, sequence) = (sensor as u16, camera.sequence);
+                let kind = KIND_OBJECTS;
+                is_late |= !self.fusion.add(Measurement {
+                    stamp_ns,
+                    sensor,
+                    sequence,
+                    kind,
+                    objects,
+                    ..Measurement::default()
+                });
             };
-            if !self.fusion.add(measurement) {
+            if found.is_empty() {
+                // also a picture of nothing moves the filter on
+                add(camera.stamp_ns, found);
+            }
+            for found in found.chunk_by(|one, next| one.stamp_ns == next.stamp_ns) {
+                add(found[0].stamp_ns, found);
+            }
+            if is_late {
                 tick.late.push(late(tick.id, sensor as u16, camera.sequence, camera.stamp_ns));
             }
         }
@@ -271,10 +297,10 @@ fn late(tick: u64, sensor: u16, sequence: u32, stamp_ns: i64) -> DropDecision {
     DropDecision { tick, sensor, sequence, stamp_ns, reason: DropReason::LateForFilter }
 }
 
-/// Pictures that fall into the horizon, with some to spare.
+/// Measurements that fall into the horizon, with some to spare: a picture gives one, and one more for every lidar.
 fn buffers(rig: &Rig) -> usize {
     let of_camera = |camera: &rig::Camera| (camera.rate_hz * HORIZON_NS as f64 * 1e-9).clamp(1.0, 100.0) as usize + 4;
-    rig.cameras.iter().map(of_camera).sum()
+    rig.cameras.iter().map(of_camera).sum::<usize>() * (1 + rig.lidars.len())
 }
 
 /// Rates of all sensors in rig order; a bus has none to hold against it but 10 Hz.
@@ -327,12 +353,141 @@ impl State for Fuse {
         if version != STATE_VERSION {
             return Err(RestoreError::Version { expected: STATE_VERSION, found: version });
         }
-        let state = FuseState::decode(state)?;
+        let mut state = FuseState::decode(state)?;
         if state.sensors.len() != self.fusion.state.sensors.len() {
             return Err(RestoreError::Rig { expected: self.fusion.state.sensors.len(), found: state.sensors.len() });
         }
+        state.repair();
         self.fusion.state = state;
         self.fusion.stale = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter::FusedTrack;
+    use super::*;
+    use crate::log::packet::{GnssFix, SensorPacket};
+    use crate::messages::{BoxPx, CameraTrack, RangeSource, TrackState};
+    use catseye_calibration::rig::{Lidar, Mounting};
+    use catseye_sensors::cloud::Point;
+    use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
+
+    const MS: i64 = 1_000_000;
+
+    /// A camera (0), a lidar in the vehicle's origin (1) and a receiver (2).
+    fn rig() -> Rig {
+        let mut rig = Rig::default_camera(960, 540);
+        let mounting = Mounting::default();
+        let (name, topic, model) = ("top".to_owned(), "/top".to_owned(), String::new());
+        rig.lidars.push(Lidar { name, topic, model, rate_hz: 10.0, mounting });
+        let (name, topic) = ("gnss".to_owned(), "/gnss".to_owned());
+        rig.gnss.push(rig::Sensor { name, topic, rate_hz: 10.0, mounting });
+        rig
+    }
+
+    fn fuse() -> Fuse {
+        Fuse::new(&rig(), &["car".to_owned()], Vec::new())
+    }
+
+    fn speed(sequence: u32, stamp_ns: i64, speed_mps: f64) -> SensorPacket {
+        let stamp = Stamp {
+            raw_ns: stamp_ns,
+            clock: ClockId::Unknown,
+            kind: StampKind::Arrival,
+            arrival_ns: stamp_ns,
+            mapped_ns: stamp_ns,
+            uncertainty_ns: 0,
+        };
+        let fix = GnssFix { speed_mps: Some(speed_mps), ..GnssFix::default() };
+        SensorPacket { header: PacketHeader { sensor: SensorId(2), sequence, stamp }, content: Content::Gnss(fix) }
+    }
+
+    /// A picture of `stamp_ns` with a car in its middle.
+    fn picture(stamp_ns: i64) -> Tick {
+        let mut tick = Tick::new(1, 1, &[]);
+        tick.reference_ns = stamp_ns;
+        let camera = &mut tick.cameras[0];
+        (camera.present, camera.stamp_ns) = (true, stamp_ns);
+        let track = CameraTrack {
+            id: 1,
+            state: TrackState::Confirmed,
+            detected_px: BoxPx { left: 440.0, top: 270.0, right: 520.0, bottom: 330.0 },
+            score: 0.9,
+            ..CameraTrack::default()
+        };
+        camera.tracks.tracks.extend([track]);
+        tick
+    }
+
+    fn restored(state: &FuseState) -> Fuse {
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        let mut fuse = fuse();
+        fuse.restore(STATE_VERSION, &bytes).unwrap();
+        fuse
+    }
+
+    fn empty() -> FuseState {
+        let mut state = FuseState::default();
+        state.sensors.extend([SensorMemory::default(); 3]);
+        state
+    }
+
+    #[test]
+    fn what_a_scan_measures_is_filtered_at_its_own_stamp() {
+        let mut fuse = fuse();
+        let mut tick = picture(1000 * MS);
+        tick.packets = vec![speed(0, 940 * MS, 20.0)];
+        let lidar = &mut tick.lidars[0];
+        (lidar.present, lidar.stamp_ns) = (true, 950 * MS);
+        let back = (0..200).map(|i| ((i % 20) as f32 * 0.1 - 0.95, (i / 20) as f32 * 0.1 + 0.4));
+        lidar.points.extend(back.map(|(y_m, z_m)| Point { x_m: 20.0, y_m, z_m, ..Point::default() }));
+        fuse.run(&mut tick).unwrap();
+        let object = tick.world.objects[0];
+        assert_eq!(object.source, RangeSource::Lidar);
+        assert!((object.position_m[0] - 19.0).abs() < 1e-3, "{:?}", object.position_m);
+    }
+
+    #[test]
+    fn a_state_at_the_end_of_its_numbers_goes_on() {
+        let mut state = empty();
+        state.sensors[2].packets = u64::MAX;
+        state.base.last_id = u32::MAX;
+        state.current.last_id = u32::MAX;
+        let mut fuse = restored(&state);
+        let mut tick = picture(1000 * MS);
+        tick.packets = vec![speed(0, 990 * MS, 20.0)];
+        fuse.run(&mut tick).unwrap();
+        assert!(tick.world.objects.is_empty());
+        assert_eq!(tick.world.sensors[2].packets, u64::MAX);
+    }
+
+    #[test]
+    fn a_damaged_state_gives_no_number_again_and_stays_bounded() {
+        let mut state = empty();
+        let track = FusedTrack { id: 7, confirmed: true, seen_ns: 900 * MS, ..FusedTrack::default() };
+        state.base.tracks.extend([track]);
+        state.current.tracks.extend([track]);
+        let objects = vec![ObjectMeasurement::default(); 3 * MAX_TRACKS];
+        state.recent.push(Measurement { stamp_ns: 950 * MS, kind: KIND_OBJECTS, objects, ..Measurement::default() });
+        let mut fuse = restored(&state);
+        assert_eq!(fuse.fusion.state.recent[0].objects.len(), MAX_TRACKS);
+        let mut tick = picture(1000 * MS);
+        fuse.run(&mut tick).unwrap();
+        assert!(tick.world.objects.iter().any(|object| object.id == 8));
+    }
+
+    #[test]
+    fn a_sound_state_is_restored_as_it_was() {
+        let mut fuse = fuse();
+        for i in 1..=5i64 {
+            let mut tick = picture(100 * i * MS);
+            tick.packets = vec![speed(i as u32, 100 * i * MS, 10.0)];
+            fuse.run(&mut tick).unwrap();
+        }
+        assert!(!fuse.fusion.state.current.tracks.is_empty());
+        assert_eq!(restored(&fuse.fusion.state).fusion.state, fuse.fusion.state);
     }
 }

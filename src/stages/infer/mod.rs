@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use model::{BackendChoice, Model, load_backend};
+pub use model::{BackendChoice, Model, load_backend, picture_size};
 
 /// Most dimensions of a tensor.
 pub const MAX_RANK: usize = 8;
@@ -100,6 +100,34 @@ pub enum InferError {
         expected: String,
         /// What was found.
         found: String,
+    },
+    /// The model leaves the size of its pictures open, and nobody says it.
+    #[error(
+        "{file}: {tensor}: expected a size for its pictures, which the model leaves open, found none for {shape}: \
+         give --input-size WIDTHxHEIGHT, or input_width_px and input_height_px in the rig"
+    )]
+    OpenSize {
+        /// The model's file.
+        file: String,
+        /// Name of the input.
+        tensor: String,
+        /// Its shape; `?` stands for any size.
+        shape: String,
+    },
+    /// The model takes another number of pictures at a time than there can be.
+    #[error(
+        "{file}: {tensor}: expected a batch of one picture, of one per camera ({cameras}) or of any size, \
+         found {found}"
+    )]
+    Batch {
+        /// The model's file.
+        file: String,
+        /// Name of the input.
+        tensor: String,
+        /// Cameras that the model serves.
+        cameras: usize,
+        /// Pictures that it takes at a time.
+        found: usize,
     },
     /// An input or output holds another kind of values than can be passed.
     #[error("{file}: {tensor}: expected {expected}, found {found}")]
@@ -287,6 +315,20 @@ pub trait Backend: Send {
     /// that are no numbers, [`InferError::Failed`] from the engine, [`InferError::Panicked`] once and
     /// [`InferError::Poisoned`] ever after. The outputs then hold anything.
     fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), InferError>;
+}
+
+/// Checks that [`run_batched`] can give a model its pictures, of which there is one per camera.
+///
+/// # Errors
+/// [`InferError::Batch`] for a model that takes several at a time, but not as many.
+pub fn check_batch(file: &str, inputs: &[TensorSpec], cameras: usize) -> Result<(), InferError> {
+    let Some(input) = inputs.first() else { return Ok(()) };
+    match input.shape.first().copied().flatten() {
+        Some(found) if found != 1 && found != cameras => {
+            Err(InferError::Batch { file: file.to_string(), tensor: input.name.clone(), cameras, found })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Buffers of [`run_batched`] for models that take one picture at a time.
@@ -484,6 +526,17 @@ mod tests {
             }
             assert_eq!(backend.runs, 2 * runs, "{fixed:?}");
         }
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_filled_is_refused() {
+        for (fixed, cameras) in [(None, 6), (Some(1), 6), (Some(6), 6), (Some(1), 1)] {
+            assert_eq!(check_batch("m", &[spec(&[fixed, Some(3), None, None])], cameras), Ok(()), "{fixed:?}");
+        }
+        let error = check_batch("m", &[spec(&[Some(4), Some(3), None, None])], 6).unwrap_err().to_string();
+        let expected = "expected a batch of one picture, of one per camera (6) or of any size, found 4";
+        assert_eq!(error, format!("m: images: {expected}"));
+        assert!(check_batch("m", &[spec(&[Some(0), Some(3), None, None])], 1).is_err());
     }
 
     #[test]

@@ -260,9 +260,9 @@ impl BackendChoice {
 ///
 /// # Errors
 /// [`InferError::NoLibrary`] only where ONNX Runtime was asked for by name; [`InferError::Count`],
-/// [`InferError::Shape`] and [`InferError::Kind`] for inputs that do not fit; [`InferError::UnsupportedOperator`],
-/// [`InferError::Rejected`] and [`InferError::Panicked`] from the engine. A model that ONNX Runtime refuses is not
-/// tried in rten: which engine runs depends on the machine's libraries alone.
+/// [`InferError::Shape`], [`InferError::OpenSize`] and [`InferError::Kind`] for inputs that do not fit;
+/// [`InferError::UnsupportedOperator`], [`InferError::Rejected`] and [`InferError::Panicked`] from the engine. A model
+/// that ONNX Runtime refuses is not tried in rten: which engine runs depends on the machine's libraries alone.
 pub fn load_backend(
     choice: BackendChoice,
     model: &Model,
@@ -285,26 +285,46 @@ pub fn load_backend(
     Ok(backend)
 }
 
-fn check_picture_input(
+/// Width and height of the pictures that a model takes: those that are `wanted`, else those that the model fixes.
+///
+/// # Errors
+/// [`InferError::Count`] and [`InferError::Shape`] for inputs that take no pictures, [`InferError::OpenSize`] where
+/// neither tells the size.
+pub fn picture_size(
     file: &str,
     inputs: &[TensorSpec],
-    picture_size: Option<(usize, usize)>,
-) -> Result<(), InferError> {
-    let [input] = inputs else {
-        return Err(InferError::Count { file: file.to_string(), what: "inputs", expected: 1, found: inputs.len() });
-    };
-    let wrong = |found: String| InferError::Shape {
-        file: file.to_string(),
-        tensor: input.name.clone(),
-        expected: input.shape_text(),
-        found,
-    };
-    let Some((width, height)) = picture_size.or_else(|| input.picture_size()) else {
-        return Err(wrong("1x3x(height)x(width) without a size for the pictures".to_string()));
-    };
+    wanted: Option<(usize, usize)>,
+) -> Result<(usize, usize), InferError> {
+    let input = only_input(file, inputs)?;
+    if let Some(size) = wanted.or_else(|| input.picture_size()) {
+        return Ok(size);
+    }
+    match input.shape.as_slice() {
+        [_, None | Some(3), _, _] => {
+            Err(InferError::OpenSize { file: file.to_string(), tensor: input.name.clone(), shape: input.shape_text() })
+        }
+        _ => Err(misfit(file, input, "1x3x(height)x(width)".to_string())),
+    }
+}
+
+fn only_input<'a>(file: &str, inputs: &'a [TensorSpec]) -> Result<&'a TensorSpec, InferError> {
+    match inputs {
+        [input] => Ok(input),
+        _ => Err(InferError::Count { file: file.to_string(), what: "inputs", expected: 1, found: inputs.len() }),
+    }
+}
+
+fn misfit(file: &str, input: &TensorSpec, found: String) -> InferError {
+    let (file, tensor, expected) = (file.to_string(), input.name.clone(), input.shape_text());
+    InferError::Shape { file, tensor, expected, found }
+}
+
+fn check_picture_input(file: &str, inputs: &[TensorSpec], wanted: Option<(usize, usize)>) -> Result<(), InferError> {
+    let (width, height) = picture_size(file, inputs, wanted)?;
+    let input = only_input(file, inputs)?;
     let batch = input.shape.first().copied().flatten().unwrap_or(1);
     let shape = [batch, 3, height, width];
-    if input.fits(&shape) { Ok(()) } else { Err(wrong(shape_text(&shape))) }
+    if input.fits(&shape) { Ok(()) } else { Err(misfit(file, input, shape_text(&shape))) }
 }
 
 #[cfg(test)]
@@ -398,9 +418,25 @@ mod tests {
         assert!(check_picture_input("m", &open, Some((832, 256))).is_ok());
         let error = check_picture_input("m", &fixed, Some((832, 256))).unwrap_err();
         assert_eq!(error.to_string(), "m: images: expected shape 1x3x416x416, found 1x3x256x832");
-        assert!(check_picture_input("m", &open, None).is_err());
-        assert!(check_picture_input("m", &[spec(&[Some(1), Some(1), Some(8), Some(8)])], Some((8, 8))).is_err());
+        let grey = [spec(&[Some(1), Some(1), Some(8), Some(8)])];
+        for wanted in [None, Some((8, 8))] {
+            let error = check_picture_input("m", &grey, wanted).unwrap_err();
+            assert!(matches!(error, InferError::Shape { .. }), "{error}");
+        }
         assert!(check_picture_input("m", &[], None).is_err());
+    }
+
+    #[test]
+    fn an_open_size_must_be_given() {
+        let open = [spec(&[None, Some(3), None, None])];
+        assert_eq!(picture_size("m", &open, Some((832, 256))), Ok((832, 256)));
+        let error = check_picture_input("m", &open, None).unwrap_err().to_string();
+        assert!(error.starts_with("m: images: expected a size for its pictures"), "{error}");
+        for words in ["found none for ?x3x?x?", "--input-size WIDTHxHEIGHT", "input_width_px and input_height_px"] {
+            assert!(error.contains(words), "{error}");
+        }
+        let fixed = [spec(&[Some(1), Some(3), Some(256), Some(832)])];
+        assert_eq!(picture_size("m", &fixed, None), Ok((832, 256)));
     }
 
     #[test]

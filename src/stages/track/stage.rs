@@ -2,7 +2,7 @@
 
 use super::{CameraTracker, STATE_VERSION, TrackerSettings, TrackerState};
 use crate::record;
-use crate::record::Record;
+use crate::record::{Encoder, Field, Record};
 use crate::runtime::graph::{Fields, RestoreError, Stage, StageError, State};
 use crate::stages::Tick;
 
@@ -56,8 +56,12 @@ impl State for Track {
     }
 
     fn save(&self, out: &mut Vec<u8>) {
-        let cameras = self.trackers.iter().map(|tracker| tracker.state().clone()).collect();
-        TrackersState { cameras }.encode(out);
+        // the bytes of a `TrackersState`, without gathering one
+        let mut encoder = Encoder::new(out);
+        (self.trackers.len() as u32).put(&mut encoder);
+        for tracker in &self.trackers {
+            tracker.state().put(&mut encoder);
+        }
     }
 
     fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), RestoreError> {
@@ -72,5 +76,31 @@ impl State for Track {
             tracker.restore(state);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{BoxPx, CameraDetections, Detection};
+
+    #[test]
+    fn the_state_has_the_bytes_of_its_record() {
+        let mut track = Track::new(3, &TrackerSettings::default());
+        let mut tick = Tick::new(3, 0, &[]);
+        for (number, camera) in tick.cameras.iter_mut().enumerate() {
+            let box_px = BoxPx { left: 10.0, top: 10.0, right: 60.0, bottom: 110.0 };
+            let object = Detection { box_px, score: 0.9, class: number as u16 };
+            camera.seen = CameraDetections { present: number != 1, stamp_ns: 7, ..CameraDetections::default() };
+            camera.seen.objects.extend([object]);
+        }
+        track.run(&mut tick).unwrap();
+        let cameras: Vec<TrackerState> = track.trackers.iter().map(|tracker| tracker.state().clone()).collect();
+        assert_eq!(cameras.iter().map(|camera| camera.tracks.len()).collect::<Vec<_>>(), [1, 0, 1]);
+        let mut expected = Vec::new();
+        TrackersState { cameras }.encode(&mut expected);
+        let mut saved = Vec::new();
+        track.save(&mut saved);
+        assert_eq!(saved, expected);
     }
 }

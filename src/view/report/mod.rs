@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::file::write_whole;
 use crate::messages::{Account, DropReason, Level, PlanReason, RangeSource, StageTiming};
 use html::{Cell, Section};
 use svg::{Band, LineChart, Series, Stack, Work};
@@ -95,7 +96,7 @@ pub struct StageLatency {
 pub struct TickPoint {
     /// Their reference time.
     pub time_s: f64,
-    /// Whether a camera's picture was missing.
+    /// Whether a camera's picture or a lidar's scan was missing.
     pub partial: bool,
     /// How many.
     pub count: u64,
@@ -209,12 +210,12 @@ pub struct ReportError {
     pub source: io::Error,
 }
 
-/// Writes the report as a file.
+/// Writes the report as a file; a former one stays until the new one is whole.
 ///
 /// # Errors
 /// [`ReportError`] when the file cannot be written.
 pub fn save(data: &ReportData, path: &Path) -> Result<(), ReportError> {
-    std::fs::write(path, render(data)).map_err(|source| ReportError { path: path.to_owned(), source })
+    write_whole(path, render(data).as_bytes()).map_err(|source| ReportError { path: path.to_owned(), source })
 }
 
 /// The report as HTML.
@@ -287,7 +288,9 @@ fn accounts(data: &ReportData) -> String {
     };
     let rows: Vec<Vec<Cell>> = data.accounts.iter().map(row).collect();
     let head = ["sensor", "produced", "consumed", "dropped", "pending", "produced = consumed + dropped + pending"];
-    html::table(&head, &rows, "No sensor was read.")
+    // they stand at the end of a log, where one that was cut off has none
+    let words = if data.ticks.is_empty() { "No sensor was read." } else { "The log has no accounts." };
+    html::table(&head, &rows, words)
 }
 
 fn latency(stages: &[StageLatency]) -> String {
@@ -348,7 +351,8 @@ fn ticks(data: &ReportData) -> String {
         let ticks = data.ticks.iter().filter(|tick| tick.partial == partial);
         counts(&mut ticks.map(|tick| (tick.time_s, tick.count)))
     };
-    let admitted = [stack("complete", of_kind(false)), stack("partial (a picture was missing)", of_kind(true))];
+    let admitted =
+        [stack("complete", of_kind(false)), stack("partial (a picture or a scan was missing)", of_kind(true))];
 
     let reasons: BTreeSet<DropReason> = data.drops.iter().map(|drop| drop.reason).collect();
     let of_reason = |reason: &DropReason| {
@@ -623,6 +627,13 @@ mod tests {
             assert!(page.contains(words), "{words}");
         }
         assert!(!page.contains("<svg"));
+    }
+
+    #[test]
+    fn ticks_without_accounts_are_no_run_without_sensors() {
+        let page = render(&ReportData { accounts: Vec::new(), ..full() });
+        assert!(page.contains("The log has no accounts.") && !page.contains("No sensor was read"));
+        assert!(page.contains("partial (a picture or a scan was missing)"));
     }
 
     #[test]

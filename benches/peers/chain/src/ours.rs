@@ -1,15 +1,14 @@
 //! The chain on catseye's graph, on the caller's thread.
 //!
-//! With a log, every stage's digest and timing of every tick are written as the messages that a run of catseye writes;
-//! without one, neither is taken.
+//! With a log, every stage's digest and timing of every tick are written by what writes them in a run of catseye; without
+//! one, neither is taken.
 
 use std::error::Error;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use catseye::log::writer::{ChannelId, Compression, LogWriter};
-use catseye::log::{Channel, TOPIC_DIGEST, TOPIC_TIMING};
-use catseye::messages::{FieldDigest, Level, StageDigest, StageTiming};
+use catseye::log::notes::{Names, NotesWriter};
+use catseye::log::writer::{Compression, LogWriter};
 use catseye::runtime::digest::digest_bytes;
 use catseye::runtime::graph::{Builder, Fields, Inline, NO_GROUP, Options, Slot, Stage, StageError};
 use catseye::runtime::pool::Pool;
@@ -83,51 +82,22 @@ impl Stage<u64> for Sink {
     }
 }
 
-/// The log of a run, with one record per stage that is filled anew in every tick.
+/// The log of a run.
 struct Log {
     writer: LogWriter,
-    digest_channel: ChannelId,
-    timing_channel: ChannelId,
-    digests: Vec<StageDigest>,
-    timings: Vec<StageTiming>,
+    notes: NotesWriter,
 }
 
 impl Log {
-    fn create(path: &Path, compression: Compression, stages: &[String]) -> Result<Log, Box<dyn Error>> {
+    fn create(path: &Path, compression: Compression, names: Names) -> Result<Log, Box<dyn Error>> {
         let mut writer = LogWriter::create(path, compression)?;
-        let digest_channel = writer.channel(&Channel::of_record::<StageDigest>(TOPIC_DIGEST))?;
-        let timing_channel = writer.channel(&Channel::of_record::<StageTiming>(TOPIC_TIMING))?;
-        let digest = |stage: &String| StageDigest {
-            tick: 0,
-            stage: stage.clone(),
-            level: Level::Exact,
-            fields: vec![FieldDigest { field: "value".to_owned(), digest: 0 }],
-        };
-        let timing = |stage: &String| StageTiming { stage: stage.clone(), ..StageTiming::default() };
-        let digests = stages.iter().map(digest).collect();
-        let timings = stages.iter().map(timing).collect();
-        Ok(Log { writer, digest_channel, timing_channel, digests, timings })
+        let notes = NotesWriter::create(&mut writer, names)?;
+        Ok(Log { writer, notes })
     }
 
     fn write(&mut self, slot: &Slot<u64>) -> Result<(), Box<dyn Error>> {
-        let time_ns = slot.index as i64 * PERIOD_NS;
-        for note in &slot.notes.digests {
-            let Some(record) = self.digests.get_mut(usize::from(note.stage)) else { continue };
-            record.tick = slot.index;
-            if let Some(field) = record.fields.first_mut() {
-                field.digest = note.digest;
-            }
-            self.writer.write_record(self.digest_channel, time_ns, &*record)?;
-        }
-        for note in &slot.notes.timings {
-            let Some(record) = self.timings.get_mut(usize::from(note.stage)) else { continue };
-            record.tick = slot.index;
-            record.worker = note.worker;
-            record.start_ns = note.start_ns;
-            record.end_ns = note.end_ns;
-            self.writer.write_record(self.timing_channel, time_ns, &*record)?;
-        }
-        Ok(())
+        let at = (slot.index, slot.index as i64 * PERIOD_NS);
+        Ok(self.notes.write(&mut self.writer, at, &slot.notes.digests, &slot.notes.timings)?)
     }
 }
 
@@ -139,8 +109,9 @@ pub fn measure(log: Option<(&Path, Compression)>, ticks: u64) -> Result<(i64, u6
         builder = builder.stage(Box::new(Add { name }));
     }
     let graph = builder.stage(Box::new(Sink { sum: 0 })).build(1)?;
-    let stages: Vec<String> = graph.stages().map(|(name, _)| name.to_owned()).collect();
-    let mut log = log.map(|(path, compression)| Log::create(path, compression, &stages)).transpose()?;
+    let stages = graph.stages().map(|(name, level)| (name.to_owned(), level)).collect();
+    let names = Names { stages, ..Names::default() };
+    let mut log = log.map(|(path, compression)| Log::create(path, compression, names)).transpose()?;
     let pool = Pool::new(1, || Slot::new(0));
     let mut inline = graph.inline();
     for _ in 0..WARM_UP_TICKS {

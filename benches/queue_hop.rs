@@ -16,17 +16,17 @@ use clap::Parser;
 use crossbeam_queue::ArrayQueue;
 use serde_json::json;
 
-/// As large as a lease: a pointer, an index and a generation.
+/// As large as a lease: a pointer and an index, padded.
 #[derive(Clone, Copy)]
 struct Item {
     slots: u64,
     index: u32,
-    generation: u32,
+    padding: u32,
 }
 
 impl Item {
     fn new(number: u64) -> Self {
-        Item { slots: number, index: number as u32, generation: 1 }
+        Item { slots: number, index: number as u32, padding: 1 }
     }
 }
 
@@ -190,7 +190,7 @@ fn within_one_thread(mut producer: impl Push, mut consumer: impl Pop, items: u64
 /// A queue that loses or reorders items is no contender, however fast.
 fn check(item: Item, number: u64) {
     let item = black_box(item);
-    let whole = item.slots == number && item.index == number as u32 && item.generation == 1;
+    let whole = item.slots == number && item.index == number as u32 && item.padding == 1;
     assert!(whole, "expected item {number}, found {}", item.slots);
 }
 

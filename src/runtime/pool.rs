@@ -16,6 +16,7 @@ use crossbeam_queue::ArrayQueue;
 use model::ArrayQueue;
 
 struct Shared<T> {
+    #[cfg_attr(loom, allow(dead_code))] // only the tests look into a slot under loom
     slots: Box<[UnsafeCell<T>]>,
     free: ArrayQueue<u32>,
 }

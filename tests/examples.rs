@@ -1,5 +1,7 @@
 //! The examples do what they say, on a log of six pictures and with a network that are both made here.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
 use catseye::log::packet::{StampInfo, picture_message};
@@ -10,6 +12,7 @@ use catseye::runtime::graph::Stage;
 use catseye::stages::Tick;
 use catseye::stages::plan::Planner;
 use catseye_calibration::rig::Rig;
+use common::onnx::{ANCHORS, constant_yolox};
 use foxglove::messages::CompressedImage;
 
 #[allow(dead_code)] // its `main`
@@ -53,87 +56,18 @@ fn write_log(folder: &Path) -> PathBuf {
     log.finish().unwrap()
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-/// A protobuf field that holds a number.
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-/// A protobuf field that holds text, bytes or a message.
-fn block(field: u64, content: impl AsRef<[u8]>) -> Vec<u8> {
-    let content = content.as_ref();
-    [varint((field << 3) | 2), varint(content.len() as u64), content.to_vec()].concat()
-}
-
-/// An ONNX `TensorProto`; kind 1 is f32, 7 is i64.
-fn tensor(name: &str, shape: &[u64], kind: u64, raw: &[u8]) -> Vec<u8> {
-    let sizes: Vec<u8> = shape.iter().flat_map(|size| number(1, *size)).collect();
-    [sizes, number(2, kind), block(8, name), block(9, raw)].concat()
-}
-
-/// An ONNX `NodeProto` without attributes.
-fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
-    let inputs: Vec<u8> = inputs.iter().flat_map(|input| block(1, input)).collect();
-    [inputs, block(2, output), block(4, operator)].concat()
-}
-
-/// An ONNX `AttributeProto` that holds whole numbers, as a field of a node.
-fn attribute(name: &str, values: &[u64]) -> Vec<u8> {
-    let values: Vec<u8> = values.iter().flat_map(|value| number(8, *value)).collect();
-    block(5, [block(1, name), values, number(20, 7)].concat())
-}
-
-/// An ONNX `ValueInfoProto` of f32.
-fn value(name: &str, shape: &[u64]) -> Vec<u8> {
-    let sizes: Vec<u8> = shape.iter().flat_map(|size| block(1, number(1, *size))).collect();
-    let kind = block(1, [number(1, 1), block(2, sizes)].concat());
-    [block(1, name), block(2, kind)].concat()
-}
-
 /// A YOLOX of 32 x 32 pixels and one class. It sees one thing, always at the same place, the surer the brighter the
 /// picture is on average.
 fn write_model(folder: &Path) -> PathBuf {
-    // 21 anchors of x, y, log width, log height, objectness, class; only the one of stride 32 says anything
-    const ANCHORS: usize = 21;
-    const VALUES: usize = 6;
-    let mut weights = [[0.0f32; 3]; ANCHORS * VALUES];
-    let mut bias = [0.0f32; ANCHORS * VALUES];
-    let last = (ANCHORS - 1) * VALUES;
+    // x, y, log width, log height, objectness, class; only the box of stride 32 says anything
+    const VALUES: u64 = 6;
+    let channels = (ANCHORS * VALUES) as usize;
+    let (mut weights, mut bias) = (vec![[0.0; 3]; channels], vec![0.0; channels]);
+    let last = channels - VALUES as usize;
     weights[last + 4] = [1.0 / (3.0 * 255.0); 3];
     let ln_2 = std::f32::consts::LN_2;
     bias[last..].copy_from_slice(&[0.5, 0.375, -ln_2, -2.0 * ln_2, 0.0, 1.0]);
-    let channels = bias.len() as u64;
-    let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let shape: Vec<u8> = [1, ANCHORS as i64, VALUES as i64].iter().flat_map(|size| size.to_le_bytes()).collect();
-    // ONNX leaves all of these optional, rten asks for them
-    let attributes = [
-        attribute("kernel_shape", &[1, 1]),
-        attribute("strides", &[1, 1]),
-        attribute("pads", &[0, 0, 0, 0]),
-        attribute("dilations", &[1, 1]),
-    ];
-    let graph = [
-        block(1, node("GlobalAveragePool", &["images"], "mean")),
-        block(1, [node("Conv", &["mean", "weights", "bias"], "channels"), attributes.concat()].concat()),
-        block(1, node("Reshape", &["channels", "shape"], "output")),
-        block(2, "brightness"),
-        block(5, tensor("weights", &[channels, 3, 1, 1], 1, &floats(weights.as_flattened()))),
-        block(5, tensor("bias", &[channels], 1, &floats(&bias))),
-        block(5, tensor("shape", &[3], 7, &shape)),
-        block(11, value("images", &[1, 3, 32, 32])),
-        block(12, value("output", &[1, ANCHORS as u64, VALUES as u64])),
-    ];
-    let opset = [block(1, ""), number(2, 13)].concat();
-    let model = [number(1, 8), block(7, graph.concat()), block(8, opset)].concat();
+    let model = constant_yolox([1, 3, 32, 32], VALUES, &weights, &bias);
     let path = folder.join("brightness.onnx");
     std::fs::write(&path, model).unwrap();
     path

@@ -31,18 +31,8 @@ impl Sink for Sightings {
 pub fn run(log: &Path, file: &Path) -> Result<Vec<Seen>, Box<dyn Error>> {
     let Preamble { rig, files, .. } = Preamble::read(log)?;
     let mut rig = rig.ok_or("expected a log with a rig: `catseye import` makes one")?;
-    rig.models = vec![Model {
-        name: "own".to_owned(),
-        path: Some(file.to_owned()),
-        cameras: rig.cameras.iter().map(|camera| camera.name.clone()).collect(),
-        head: None,
-        labels: None,
-        input_width_px: None,
-        input_height_px: None,
-        score_threshold: 0.3,
-        nms_iou: 0.45,
-        undistort: false,
-    }];
+    let cameras = rig.cameras.iter().map(|camera| camera.name.clone()).collect();
+    rig.models = vec![Model::new("own", Some(file.to_owned()), cameras)];
     let pipeline = Pipeline::build(&rig, &files, Settings::default())?;
     let names = pipeline.class_names.clone();
     let (out, seen) = mpsc::channel();

@@ -46,6 +46,7 @@
 
 pub mod diff;
 pub mod eval;
+pub mod file;
 pub mod header;
 pub mod log;
 pub mod math;

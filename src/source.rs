@@ -191,8 +191,7 @@ impl VideoDecoder {
 
     /// Takes an access unit, and says whether it took a picture.
     fn feed(&mut self, access_unit: &[u8], header: PacketHeader) -> Result<bool, H264Error> {
-        self.decoder.feed(access_unit, header.stamp.mapped_ns)?;
-        let is_picture = holds_picture(access_unit);
+        let is_picture = self.decoder.feed(access_unit, header.stamp.mapped_ns)?;
         if is_picture {
             self.headers.push(header);
         }
@@ -226,12 +225,6 @@ impl VideoDecoder {
         }
         ready
     }
-}
-
-/// Whether there is a slice of a picture in an access unit.
-fn holds_picture(access_unit: &[u8]) -> bool {
-    // a start code, then a header whose low five bits say what follows
-    access_unit.windows(4).any(|bytes| matches!(bytes, [0, 0, 1, header] if matches!(header & 0x1F, 1 | 5)))
 }
 
 struct Thread {
@@ -383,7 +376,7 @@ mod tests {
     use crate::log::Channel;
     use crate::log::packet::video_message;
     use crate::log::writer::{Compression, LogWriter};
-    use catseye_sensors::packet::{ClockId, Stamp, StampKind};
+    use catseye_sensors::packet::Stamp;
     use foxglove::messages::CompressedVideo;
 
     const MS: i64 = 1_000_000;
@@ -447,18 +440,8 @@ mod tests {
 
     #[test]
     fn a_video_that_does_not_decode_any_more_is_not_kept_until_its_end() {
-        let header = |stamp_ns: i64| PacketHeader {
-            sensor: SensorId(0),
-            sequence: 0,
-            stamp: Stamp {
-                raw_ns: stamp_ns,
-                clock: ClockId::Unknown,
-                kind: StampKind::Arrival,
-                arrival_ns: stamp_ns,
-                mapped_ns: stamp_ns,
-                uncertainty_ns: 0,
-            },
-        };
+        let header =
+            |stamp_ns: i64| PacketHeader { sensor: SensorId(0), sequence: 0, stamp: Stamp::of_arrival(stamp_ns) };
         let mut video = VideoDecoder::new(Limits::default()).unwrap();
         assert!(video.feed(&first_picture(), header(0)).unwrap());
         for number in 1..=MAX_REORDER {

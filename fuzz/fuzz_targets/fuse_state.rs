@@ -9,7 +9,7 @@ use catseye::runtime::graph::{Stage, State};
 use catseye::stages::Tick;
 use catseye::stages::fuse::{Fuse, STATE_VERSION};
 use catseye_calibration::rig::Rig;
-use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
+use catseye_sensors::packet::{PacketHeader, SensorId, Stamp};
 use libfuzzer_sys::fuzz_target;
 
 const PERIOD_NS: i64 = 100_000_000;
@@ -39,14 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// What the camera's sensor says of the vehicle: fuse takes a position from anybody.
 fn speed(sequence: u32, stamp_ns: i64) -> SensorPacket {
-    let stamp = Stamp {
-        raw_ns: stamp_ns,
-        clock: ClockId::Unknown,
-        kind: StampKind::Arrival,
-        arrival_ns: stamp_ns,
-        mapped_ns: stamp_ns,
-        uncertainty_ns: 0,
-    };
+    let stamp = Stamp::of_arrival(stamp_ns);
     let fix = GnssFix { speed_mps: Some(10.0), ..GnssFix::default() };
     SensorPacket { header: PacketHeader { sensor: SensorId(0), sequence, stamp }, content: Content::Gnss(fix) }
 }

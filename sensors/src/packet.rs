@@ -117,6 +117,20 @@ pub struct Stamp {
     pub uncertainty_ns: i64,
 }
 
+impl Stamp {
+    /// Of a packet of which nothing is known but when it arrived.
+    pub const fn of_arrival(arrival_ns: i64) -> Self {
+        Stamp {
+            raw_ns: arrival_ns,
+            clock: ClockId::Unknown,
+            kind: StampKind::Arrival,
+            arrival_ns,
+            mapped_ns: arrival_ns,
+            uncertainty_ns: 0,
+        }
+    }
+}
+
 /// Identity and time of one packet. Ordered by mapped stamp, then sensor, then sequence; whatever else differs only
 /// breaks the remaining ties, so that equal in order means equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

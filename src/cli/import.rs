@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use catseye::file::write_whole;
 use catseye::log::import::{ImportError, ImportKind, ImportOptions, ImportReport, import};
-use catseye::view::file::write_whole;
 use clap::Args;
 
 use super::progress::Progress;

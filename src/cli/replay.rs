@@ -487,16 +487,12 @@ fn model(arguments: &Arguments, rig: &Rig, text: &str) -> miette::Result<Model> 
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let labels = arguments.labels.as_ref().map(std::path::absolute).transpose();
     Ok(Model {
-        name,
-        path: Some(path),
-        cameras,
         head: arguments.head.clone(),
         labels: labels.map_err(|error| problem(error, ""))?,
         input_width_px: arguments.input_size.map(|size| size.0),
         input_height_px: arguments.input_size.map(|size| size.1),
-        score_threshold: arguments.score.unwrap_or(0.3),
-        nms_iou: 0.45,
-        undistort: false,
+        score_threshold: arguments.score.unwrap_or(Model::SCORE_THRESHOLD),
+        ..Model::new(name, Some(path), cameras)
     })
 }
 
@@ -637,18 +633,7 @@ mod tests {
     use super::*;
 
     fn named_model(name: String) -> Model {
-        Model {
-            name,
-            path: Some(PathBuf::from("/models/any.onnx")),
-            cameras: vec!["front".to_owned()],
-            head: None,
-            labels: None,
-            input_width_px: None,
-            input_height_px: None,
-            score_threshold: 0.3,
-            nms_iou: 0.45,
-            undistort: false,
-        }
+        Model::new(name, Some(PathBuf::from("/models/any.onnx")), vec!["front".to_owned()])
     }
 
     #[test]

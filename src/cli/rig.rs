@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use catseye::view::file::write_whole;
+use catseye::file::write_whole;
 use catseye_calibration::rig::{HYPERION_8_1, Rig};
 use clap::{Args, Subcommand};
 use serde_json::json;

@@ -13,6 +13,7 @@ use mcap::records::MessageHeader;
 use thiserror::Error;
 
 use super::Channel;
+use crate::file::part_of;
 use crate::record::Record;
 
 /// Why a log could not be written.
@@ -71,9 +72,7 @@ impl LogWriter {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
+        let part = part_of(path);
         let file = File::create(&part).map_err(io)?;
         let compression = match compression {
             Compression::Zstd => Some(mcap::Compression::Zstd),

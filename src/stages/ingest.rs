@@ -624,7 +624,7 @@ mod tests {
     use super::*;
     use crate::log::packet::Content;
     use crate::messages::ImuSample;
-    use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
+    use catseye_sensors::packet::{PacketHeader, SensorId, Stamp};
 
     const MS: i64 = 1_000_000;
 
@@ -642,14 +642,7 @@ mod tests {
     }
 
     fn packet(sensor: u16, sequence: u32, stamp_ms: i64, arrival_ms: i64) -> SensorPacket {
-        let stamp = Stamp {
-            raw_ns: stamp_ms * MS,
-            clock: ClockId::Unknown,
-            kind: StampKind::Arrival,
-            arrival_ns: arrival_ms * MS,
-            mapped_ns: stamp_ms * MS,
-            uncertainty_ns: 0,
-        };
+        let stamp = Stamp { arrival_ns: arrival_ms * MS, ..Stamp::of_arrival(stamp_ms * MS) };
         let header = PacketHeader { sensor: SensorId(sensor), sequence, stamp };
         SensorPacket { header, content: Content::Imu(ImuSample::default()) }
     }

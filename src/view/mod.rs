@@ -1,14 +1,12 @@
 //! Pictures for people: the camera's picture with what was seen in it, the world from above, videos and the report.
 //!
 //! Data comes from the messages of a run or of its log, and goes into files that a person opens; [`collect`] and
-//! [`trace`] are the sinks that take it from a run, [`file`](mod@file) is how files take their names. Nothing here is
-//! read back by the pipeline. The same input gives the same pixels; coordinates from outside may be anything, and what
-//! does not fit a picture is left out of it.
+//! [`trace`] are the sinks that take it from a run. Nothing here is read back by the pipeline. The same input gives the
+//! same pixels; coordinates from outside may be anything, and what does not fit a picture is left out of it.
 
 pub mod birds_eye;
 pub mod canvas;
 pub mod collect;
-pub mod file;
 pub mod mosaic;
 pub mod overlay;
 pub mod report;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::file::part_of;
+use crate::file::part_of;
 use crate::log::notes::Names;
 use crate::messages::{Account, DropDecision};
 use crate::runtime::graph::TimingNote;

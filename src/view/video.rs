@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::canvas::{Canvas, CanvasError};
-use super::file::part_of;
+use crate::file::part_of;
 
 /// Largest AVI file that old players read: below 2 GiB.
 pub const MAX_VIDEO_BYTES: u64 = (1 << 31) - 1;

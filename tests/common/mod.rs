@@ -52,18 +52,9 @@ pub fn opened(log: PathBuf) -> Drive {
 /// Adds a model for all cameras.
 pub fn with_model(mut drive: Drive, path: &str) -> Option<Drive> {
     let path = shared(path)?;
-    drive.rig.models.push(Model {
-        name: path.file_stem().unwrap().to_string_lossy().into_owned(),
-        path: Some(path),
-        cameras: drive.rig.cameras.iter().map(|camera| camera.name.clone()).collect(),
-        head: None,
-        labels: None,
-        input_width_px: None,
-        input_height_px: None,
-        score_threshold: 0.3,
-        nms_iou: 0.45,
-        undistort: false,
-    });
+    let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+    let cameras = drive.rig.cameras.iter().map(|camera| camera.name.clone()).collect();
+    drive.rig.models.push(Model::new(name, Some(path), cameras));
     Some(drive)
 }
 

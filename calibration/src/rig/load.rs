@@ -873,8 +873,8 @@ fn model(log: &mut Log, section: &Section) -> Option<Model> {
     let labels = section.optional_text(log, "labels").map(PathBuf::from);
     let input_width_px = section.optional_count(log, "input_width_px");
     let input_height_px = section.optional_count(log, "input_height_px");
-    let score_threshold = section.number_or(log, "score_threshold", Range::Fraction, 0.3);
-    let nms_iou = section.number_or(log, "nms_iou", Range::Fraction, 0.45);
+    let score_threshold = section.number_or(log, "score_threshold", Range::Fraction, Model::SCORE_THRESHOLD);
+    let nms_iou = section.number_or(log, "nms_iou", Range::Fraction, Model::NMS_IOU);
     let undistort = section.optional(log, "undistort", "true or false", DeValue::as_bool).unwrap_or(false);
     Some(Model {
         name: name?,

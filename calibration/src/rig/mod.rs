@@ -390,6 +390,29 @@ pub struct Model {
     pub undistort: bool,
 }
 
+impl Model {
+    /// Least score where a rig names none.
+    pub const SCORE_THRESHOLD: f64 = 0.3;
+    /// Largest overlap where a rig names none.
+    pub const NMS_IOU: f64 = 0.45;
+
+    /// A model with a rig's defaults, which finds out from its file what it can.
+    pub fn new(name: impl Into<String>, path: Option<PathBuf>, cameras: Vec<String>) -> Self {
+        Model {
+            name: name.into(),
+            path,
+            cameras,
+            head: None,
+            labels: None,
+            input_width_px: None,
+            input_height_px: None,
+            score_threshold: Self::SCORE_THRESHOLD,
+            nms_iou: Self::NMS_IOU,
+            undistort: false,
+        }
+    }
+}
+
 /// Limits and wishes of the planner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Planner {

@@ -172,13 +172,13 @@ impl H264Decoder {
         })
     }
 
-    /// Takes the next access unit in decoding order, with the stamp at which its picture is shown. Bytes that hold
-    /// parameters only are fine and give no picture; their stamp is not used.
+    /// Takes the next access unit in decoding order, with the stamp at which its picture is shown, and says whether there
+    /// was a picture in it. Bytes that hold parameters only are fine and give none; their stamp is not used.
     ///
     /// # Errors
     /// An [`H264Error`] that says why this access unit gave no picture. Pictures fed before stay available. After a
     /// damaged access unit those that refer to it fail too, up to the next key picture.
-    pub fn feed(&mut self, access_unit: &[u8], stamp_ns: i64) -> Result<(), H264Error> {
+    pub fn feed(&mut self, access_unit: &[u8], stamp_ns: i64) -> Result<bool, H264Error> {
         self.ended = false;
         if access_unit.len() > MAX_ACCESS_UNIT_BYTES {
             return Err(H264Error::TooLong { bytes: access_unit.len() });
@@ -189,7 +189,7 @@ impl H264Decoder {
             self.parameters = Some(parameters);
         }
         if contents.slices == 0 {
-            return self.feed_parameters(access_unit, &contents, stamp_ns);
+            return self.feed_parameters(access_unit, &contents, stamp_ns).map(|()| false);
         }
         if contents.pictures > 1 {
             return Err(H264Error::SeveralPictures { stamp_ns, found: contents.pictures });
@@ -215,7 +215,7 @@ impl H264Decoder {
         }
         self.order = self.order.saturating_add(1);
         self.pending.push(Pending { sequence: self.sequence, stamp_ns, order: self.order, frame });
-        Ok(())
+        Ok(true)
     }
 
     /// Gives the next picture in display order, if it is certain that none goes before it: puts it in `frame`, whose

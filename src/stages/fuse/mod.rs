@@ -372,7 +372,7 @@ mod tests {
     use crate::messages::{BoxPx, CameraTrack, RangeSource, TrackState};
     use catseye_calibration::rig::{Lidar, Mounting};
     use catseye_sensors::cloud::Point;
-    use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
+    use catseye_sensors::packet::{PacketHeader, SensorId, Stamp};
 
     const MS: i64 = 1_000_000;
 
@@ -392,14 +392,7 @@ mod tests {
     }
 
     fn speed(sequence: u32, stamp_ns: i64, speed_mps: f64) -> SensorPacket {
-        let stamp = Stamp {
-            raw_ns: stamp_ns,
-            clock: ClockId::Unknown,
-            kind: StampKind::Arrival,
-            arrival_ns: stamp_ns,
-            mapped_ns: stamp_ns,
-            uncertainty_ns: 0,
-        };
+        let stamp = Stamp::of_arrival(stamp_ns);
         let fix = GnssFix { speed_mps: Some(speed_mps), ..GnssFix::default() };
         SensorPacket { header: PacketHeader { sensor: SensorId(2), sequence, stamp }, content: Content::Gnss(fix) }
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file::write_whole;
+use crate::file::write_whole;
 use crate::messages::{Account, DropReason, Level, PlanReason, RangeSource, StageTiming};
 use html::{Cell, Section};
 use svg::{Band, LineChart, Series, Stack, Work};

@@ -1,6 +1,6 @@
 //! Files that are whole or not there: they grow in `NAME.part` beside their place and take their name at the end.
 //!
-//! What is drawn and written for people goes through here, so that a full disk never costs a former whole file.
+//! Logs and what is drawn and written for people take their names so, and a full disk never costs a former whole file.
 
 use std::fs::File;
 use std::io::{self, Write};

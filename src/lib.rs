@@ -40,7 +40,8 @@
 //! * [`pipeline`] makes a graph of a rig and its models; [`runtime`] runs it on any number of workers.
 //! * [`replay`] is the edge at work: it admits ticks, keeps the decisions, and hands what comes out to a [`tap`].
 //! * [`header`] says what ran, [`diff`] where two runs part.
-//! * [`view`] draws for people, [`eval`] measures against ground truth, [`math`] holds the functions all stages share.
+//! * [`sim`] makes drives whose truth is known; [`truth`] is how that is written down, and [`eval`] measures against it.
+//! * [`models`] holds the network that comes with catseye; [`view`] draws for people, [`math`] holds the functions all stages share.
 //!
 //! A planner, a network and a stage of one's own are in the repository's `examples/`.
 
@@ -51,11 +52,14 @@ pub mod header;
 pub mod log;
 pub mod math;
 pub mod messages;
+pub mod models;
 pub mod pipeline;
 pub mod record;
 pub mod replay;
 pub mod runtime;
+pub mod sim;
 pub mod source;
 pub mod stages;
 pub mod tap;
+pub mod truth;
 pub mod view;

@@ -25,6 +25,8 @@ pub const MAX_LANES: usize = 8;
 pub const FREE_SPACE_SECTORS: usize = 64;
 /// Most sensors whose health the world model carries.
 pub const MAX_SENSORS: usize = 64;
+/// Most returns of one radar cycle.
+pub const MAX_RADAR_RETURNS: usize = 256;
 /// Points of a planned path.
 pub const PATH_POINTS: usize = 16;
 
@@ -421,6 +423,34 @@ record! {
     pub struct RadarScan {
         /// Targets, in the sensor's order.
         pub targets: heapless::Vec<RadarTarget, 64>,
+    }
+
+    /// One return of a radar, as measured, in the sensor's frame.
+    #[derive(Copy)]
+    pub struct RadarReturn {
+        /// Distance.
+        pub range_m: f32,
+        /// Direction from the sensor's axis, positive to the left.
+        pub azimuth_rad: f32,
+        /// Relative speed along the line of sight, positive when it moves away.
+        pub range_rate_mps: f32,
+        /// Radar cross-section, decibels above one square metre.
+        pub rcs_dbsm: f32,
+    }
+
+    /// What a radar that does not track measured in one cycle.
+    pub struct RadarReturns {
+        /// Returns, nearest first.
+        pub returns: heapless::Vec<RadarReturn, MAX_RADAR_RETURNS>,
+    }
+
+    /// One echo of an ultrasonic sensor.
+    #[derive(Copy)]
+    pub struct UltrasonicEcho {
+        /// Distance of the nearest thing in the sensor's cone; infinite when there is none within its reach.
+        pub range_m: f32,
+        /// How strong the echo is, 0 to 1.
+        pub confidence: f32,
     }
 
     /// What became of one sensor's packets. `produced = consumed + dropped + pending` holds, or the run was wrong.

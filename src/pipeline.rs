@@ -295,7 +295,10 @@ fn load_model(
         return Err(PipelineError::NoModelPath { rig: rig.name.clone(), name: of_rig.name.clone() });
     };
     let file = rig.resolve(path);
-    let model = Model::load(&file)?;
+    let model = match files.get(path) {
+        Some(bytes) => Model::from_bytes(&path.display().to_string(), bytes.clone())?,
+        None => Model::load(&file)?,
+    };
     let wanted = of_rig.input_width_px.zip(of_rig.input_height_px).map(|(w, h)| (w as usize, h as usize));
     let first = load_backend(settings.backend, &model, settings.threads, wanted)?;
     // the other lanes take the engine that the first one got

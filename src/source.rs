@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::log::packet::{Content, SensorPacket, StampInfo, read_packet, sensors_by_topic};
 use crate::log::reader::{Ending, Event, LogReader, ReadError};
-use crate::log::{RIG_ATTACHMENT, RUN_HEADER};
+use crate::log::{RIG_ATTACHMENT, RUN_HEADER, SOURCE_HEADER};
 use crate::pipeline::Files;
 
 /// Packets that travel together: one large or many small ones.
@@ -34,6 +34,8 @@ pub struct Preamble {
     pub rig: Option<Rig>,
     /// Files that came with the rig.
     pub files: Files,
+    /// Where the log came from.
+    pub source: BTreeMap<String, String>,
     /// What ran, for logs of runs.
     pub run: BTreeMap<String, String>,
 }
@@ -63,6 +65,7 @@ impl Preamble {
             match event {
                 Event::Message(_) => break,
                 Event::Metadata { name, entries } if name == RUN_HEADER => preamble.run = entries,
+                Event::Metadata { name, entries } if name == SOURCE_HEADER => preamble.source = entries,
                 Event::Metadata { .. } => {}
                 Event::Attachment { name, data } if name == RIG_ATTACHMENT => {
                     let text = String::from_utf8_lossy(&data);

@@ -1,7 +1,9 @@
-//! Tracking as a whole: the measures against py-motmetrics' figures, and the tracker against the reference SORT.
+//! Tracking as a whole: the measures against the figures of py-motmetrics and TrackEval, and the tracker against the
+//! reference SORT.
 
 use std::path::PathBuf;
 
+use catseye::eval::hota;
 use catseye::eval::mot::{self, MotBox, MotFrames, MotMetrics};
 use catseye::messages::{BoxPx, CameraDetections, CameraTrack, CameraTracks, Detection, TrackState};
 use catseye::stages::track::{CameraTracker, TrackerSettings};
@@ -53,6 +55,30 @@ fn measures_agree_with_py_motmetrics() {
         for (key, value) in pairs {
             let expected = reference[sequence][key].as_f64().unwrap();
             assert!((value - expected).abs() < 1e-9, "{sequence}, {key}: expected {expected}, found {value}");
+        }
+    }
+}
+
+/// HOTA, DetA, AssA, LocA, HOTA(0) and LocA(0) of `test.txt` against `gt.txt`, by `trackeval.metrics.HOTA` of TrackEval
+/// 1.3.0 (PyPI; numpy 2.4.6, scipy 1.17.1). It was given the overlaps of the boxes as they stand in the files and the
+/// rows of the truth with a confidence of at least 1, which are all 359 and 1156; no row is left out for its class.
+const TRACK_EVAL: [(&str, [f64; 6]); 2] = [
+    ("TUD-Campus", [0.391397437845, 0.418047030143, 0.369120681208, 0.770052227022, 0.549351167667, 0.702803103988]),
+    (
+        "TUD-Stadtmitte",
+        [0.397849016993, 0.392267572369, 0.408840751811, 0.737521177178, 0.629305488453, 0.633085285832],
+    ),
+];
+
+#[test]
+fn hota_agrees_with_track_eval() {
+    let Some(data) = data() else { return };
+    for (sequence, expected) in TRACK_EVAL {
+        let tracks = read_all(data.join("tracking/motmetrics").join(sequence).join("test.txt"));
+        let found = hota::evaluate(&truth(&data, sequence), &tracks).unwrap();
+        let values = [found.hota, found.det_a, found.ass_a, found.loc_a, found.hota_0, found.loc_a_0];
+        for (value, expected) in values.iter().zip(expected) {
+            assert!((value - expected).abs() < 1e-6, "{sequence}: expected {expected}, found {value}");
         }
     }
 }

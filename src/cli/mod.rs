@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 all well, 1 something failed, 2 the arguments are wrong, 3 runs that should be equal are not.
 
+mod demo;
 mod diff;
 mod eval;
 mod import;
@@ -10,6 +11,7 @@ mod progress;
 mod replay;
 mod report;
 mod rig;
+mod sim;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +24,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "catseye",
     version,
-    after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye info drive.mcap"
+    after_help = "Examples:\n  catseye demo\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye info drive.mcap"
 )]
 struct Arguments {
     /// Print one JSON object instead of text.
@@ -37,6 +39,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Simulate a drive, replay it twice, and measure how good it went.
+    Demo(demo::Arguments),
     /// Replay a log, a video, a picture folder or a KITTI folder.
     Replay(Box<replay::Arguments>),
     /// Make a log from somebody else's recording.
@@ -49,6 +53,8 @@ enum Command {
     Report(report::Arguments),
     /// Make or check a rig.
     Rig(rig::Arguments),
+    /// Make a log of a drive that never was, with the truth in it.
+    Sim(sim::Arguments),
     /// Measure outputs against ground truth.
     Eval(eval::Arguments),
 }
@@ -102,12 +108,14 @@ pub fn main() -> ExitCode {
     });
     let context = Context { json: arguments.json, quiet: arguments.quiet };
     let result = match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments, context),
         Command::Replay(arguments) => replay::run(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Info(arguments) => info::run(&arguments, context),
         Command::Diff(arguments) => diff::run(&arguments, context),
         Command::Report(arguments) => report::run(&arguments, context),
         Command::Rig(arguments) => rig::run(&arguments, context),
+        Command::Sim(arguments) => sim::run(&arguments, context),
         Command::Eval(arguments) => eval::run(&arguments, context),
     };
     match result {

@@ -42,7 +42,7 @@ pub struct Arguments {
     #[arg(long = "model", value_name = "FILE[@CAMERAS]")]
     models: Vec<String>,
     /// How the model's outputs are read, where it cannot be recognised: yolox, yolov5, yolov8, fastestdet, picodet,
-    /// rtdetr, twinlitenet.
+    /// rtdetr, twinlitenet, multitask.
     #[arg(long, requires = "models")]
     head: Option<String>,
     /// Class names, one a line, in place of the model's own.
@@ -168,6 +168,7 @@ struct Input {
     rig: Rig,
     files: Files,
     assumptions: Vec<String>,
+    is_simulated: bool,
     /// A run whose decisions are obeyed.
     decisions: Option<PathBuf>,
     /// The header of the run that is verified.
@@ -227,7 +228,8 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
         pictures: 6,
         video: outputs.video.clone(),
         frames_folder: outputs.frames.clone(),
-        title: input.name.clone(),
+        title: if input.is_simulated { format!("{} (simulated)", input.name) } else { input.name.clone() },
+        is_simulated: input.is_simulated,
         header: header.clone(),
         assumptions: input.assumptions.clone(),
         report: outputs.report.clone(),
@@ -382,7 +384,8 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
         Rig::parse(&rig.to_toml(), RIG_ATTACHMENT).map_err(|error| problem(error, "look at --model and --score"))?;
     }
     let name = folder.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
-    Ok(Input { log, name, rig, files: preamble.files, assumptions, decisions, recorded, reference })
+    let is_simulated = preamble.source.get("kind").is_some_and(|kind| kind == "sim");
+    Ok(Input { log, name, rig, files: preamble.files, assumptions, is_simulated, decisions, recorded, reference })
 }
 
 /// Makes the log of an input that is none. It takes its name when it is whole: the short log of an import that was

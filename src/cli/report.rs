@@ -59,6 +59,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
         video: None,
         frames_folder: None,
         title: log.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        is_simulated: preamble.source.get("kind").is_some_and(|kind| kind == "sim"),
         header: preamble.run,
         assumptions: vec!["made from the log of the run, which holds no pictures".to_owned()],
         report: Some(out.clone()),

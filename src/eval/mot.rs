@@ -7,7 +7,7 @@
 //! of the file; the rest is paired by the fewest misses, then the least distance; the distance of two boxes is one minus
 //! their overlap. A ratio without a denominator is NaN or infinite, as there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -209,19 +209,23 @@ impl Line<'_> {
 pub fn evaluate(truth: &MotFrames, tracks: &MotFrames, max_distance: f64) -> Result<MotMetrics, EvaluateError> {
     check(truth, "truth")?;
     check(tracks, "tracks")?;
-    let mut frames: Vec<u32> = truth.keys().chain(tracks.keys()).copied().collect();
-    frames.sort_unstable();
-    frames.dedup();
+    let frames = side_by_side(truth, tracks);
     let mut tally = Tally::default();
-    for frame in &frames {
-        let objects = truth.get(frame).map(Vec::as_slice).unwrap_or_default();
-        let hypotheses = tracks.get(frame).map(Vec::as_slice).unwrap_or_default();
+    for &(objects, hypotheses) in &frames {
         tally.add_frame(&Frame { objects, hypotheses, max_distance });
     }
     Ok(tally.finish(frames.len() as u64))
 }
 
-fn check(frames: &MotFrames, side: &'static str) -> Result<(), EvaluateError> {
+/// The boxes of the truth and of the tracks in each frame that is named in either, in order.
+pub(super) fn side_by_side<'a>(truth: &'a MotFrames, tracks: &'a MotFrames) -> Vec<(&'a [MotBox], &'a [MotBox])> {
+    let frames: BTreeSet<u32> = truth.keys().chain(tracks.keys()).copied().collect();
+    let boxes = |side: &'a MotFrames, frame: u32| side.get(&frame).map(Vec::as_slice).unwrap_or_default();
+    frames.into_iter().map(|frame| (boxes(truth, frame), boxes(tracks, frame))).collect()
+}
+
+/// Refuses tracks or truth that cannot be weighed: an id twice in a frame, or too many ids.
+pub(super) fn check(frames: &MotFrames, side: &'static str) -> Result<(), EvaluateError> {
     let mut all = Vec::new();
     for (&frame, boxes) in frames {
         let mut ids: Vec<i64> = boxes.iter().map(|row| row.id).collect();
@@ -254,7 +258,8 @@ impl Frame<'_> {
     }
 }
 
-fn iou(a: &MotBox, b: &MotBox) -> f64 {
+/// Area that two boxes share, over the area that they cover together.
+pub(super) fn iou(a: &MotBox, b: &MotBox) -> f64 {
     let width = (a.left + a.width).min(b.left + b.width) - a.left.max(b.left);
     let height = (a.top + a.height).min(b.top + b.height) - a.top.max(b.top);
     let shared = width.max(0.0) * height.max(0.0);

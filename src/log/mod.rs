@@ -14,6 +14,7 @@ pub mod packet;
 pub mod reader;
 pub(crate) mod records;
 pub mod run;
+pub(crate) mod statics;
 pub mod writer;
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ use nalgebra::Vector3;
 
 use super::Channel;
 use super::reader::Message;
-use crate::messages::{CanMessage, ImuSample, RadarScan};
+use crate::messages::{CanMessage, ImuSample, RadarReturns, RadarScan, RadarTarget, UltrasonicEcho};
 use crate::record::Record;
 
 /// Channel metadata: the clock of the sensor's stamps.
@@ -59,6 +59,8 @@ pub enum Content {
     Gnss(GnssFix),
     /// A radar scan.
     Radar(Box<RadarScan>),
+    /// An ultrasonic echo.
+    Ultrasonic(UltrasonicEcho),
 }
 
 /// A position, and how the receiver moves.
@@ -196,10 +198,39 @@ fn read_content(message: &Message) -> Result<Option<(Content, Option<i64>)>, Str
         "catseye_msgs/msg/RadarScan" => {
             (Content::Radar(Box::new(RadarScan::decode(message.data).map_err(|error| wrong(&error))?)), None)
         }
+        "catseye_msgs/msg/RadarReturns" => {
+            let returns = RadarReturns::decode(message.data).map_err(|error| wrong(&error))?;
+            (Content::Radar(Box::new(strongest(&returns))), None)
+        }
+        "catseye_msgs/msg/UltrasonicEcho" => {
+            (Content::Ultrasonic(UltrasonicEcho::decode(message.data).map_err(|error| wrong(&error))?), None)
+        }
         name if message.channel.message_encoding == "cdr" => return read_ros2(name, message.data),
         _ => return Ok(None),
     };
     Ok(Some(content))
+}
+
+/// The strongest returns as targets, as many as a scan holds; of equally strong ones the nearest. Their numbers are
+/// their places: nobody follows them from scan to scan.
+fn strongest(returns: &RadarReturns) -> RadarScan {
+    let mut sorted: Vec<_> = returns.returns.iter().collect();
+    sorted.sort_by(|a, b| b.rcs_dbsm.total_cmp(&a.rcs_dbsm).then(a.range_m.total_cmp(&b.range_m)));
+    let mut scan = RadarScan::default();
+    for (id, found) in (0..).zip(sorted) {
+        let (range_m, azimuth_rad) = (f64::from(found.range_m), f64::from(found.azimuth_rad));
+        let target = RadarTarget {
+            id,
+            x_m: (range_m * libm::cos(azimuth_rad)) as f32,
+            y_m: (range_m * libm::sin(azimuth_rad)) as f32,
+            range_rate_mps: found.range_rate_mps,
+            is_new: false,
+        };
+        if scan.targets.push(target).is_err() {
+            break;
+        }
+    }
+    scan
 }
 
 fn read_ros2(name: &str, data: &[u8]) -> Result<Option<(Content, Option<i64>)>, String> {
@@ -452,6 +483,7 @@ mod tests {
     use foxglove::messages::Quaternion;
 
     use super::*;
+    use crate::messages::RadarReturn;
 
     fn read(channel: Channel, data: &[u8]) -> Result<Content, String> {
         let channel = Arc::new(channel);
@@ -541,6 +573,25 @@ mod tests {
         data.push(1);
         let error = read(ros2("sensor_msgs/msg/PointCloud2"), &data).unwrap_err();
         assert_eq!(error, "expected at most 8388608 points in a scan, found 16777216");
+    }
+
+    #[test]
+    fn the_strongest_radar_returns_become_targets() {
+        let mut returns = RadarReturns::default();
+        for number in 0..100_u8 {
+            let (range_m, rcs_dbsm) = (100.0 - f32::from(number), if number == 30 { 9.0 } else { -1.0 });
+            let found =
+                RadarReturn { range_m, azimuth_rad: std::f32::consts::FRAC_PI_2, range_rate_mps: -3.0, rcs_dbsm };
+            returns.returns.push(found).unwrap();
+        }
+        let mut data = Vec::new();
+        returns.encode(&mut data);
+        let channel = Channel::of_record::<RadarReturns>("/radar");
+        let Ok(Content::Radar(scan)) = read(channel, &data) else { panic!("no scan") };
+        assert_eq!(scan.targets.len(), 64);
+        let places: Vec<f32> = scan.targets.iter().take(3).map(|target| target.y_m).collect();
+        assert_eq!(places, [70.0, 1.0, 2.0]);
+        assert!(scan.targets.iter().all(|target| target.x_m.abs() < 1e-4 && target.range_rate_mps == -3.0));
     }
 
     #[test]

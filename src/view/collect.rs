@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use catseye_calibration::rig::Rig;
 use serde::{Serialize, Serializer};
 
+use super::canvas::{Canvas, Colour};
 use super::class_name;
 use super::mosaic::Painter;
 use super::report::{
@@ -58,6 +59,8 @@ pub struct CollectorSettings {
     pub frames_folder: Option<PathBuf>,
     /// Heading of the report.
     pub title: String,
+    /// Whether the drive is simulated: pictures then say so.
+    pub is_simulated: bool,
     /// What ran: see [`crate::header`].
     pub header: BTreeMap<String, String>,
     /// What had to be taken for granted.
@@ -255,6 +258,13 @@ impl Notes {
     }
 }
 
+/// Nobody may take a simulated picture for a real one.
+fn mark_simulated(canvas: &mut Canvas) {
+    let size_px = (f64::from(canvas.height_px()) / 24.0).clamp(10.0, 40.0);
+    let top_px = f64::from(canvas.height_px()) - 1.6 * size_px;
+    canvas.label([0.4 * size_px, top_px], size_px, "simulated", Colour::WHITE, Colour::rgb(150, 60, 0));
+}
+
 /// The sink.
 pub struct Collector {
     settings: CollectorSettings,
@@ -365,7 +375,12 @@ impl Collector {
         if body.pictures.is_empty() || !(self.settings.draws_all() || self.reservoir.wants(tick)) {
             return Ok(());
         }
-        let drawn = self.painter.draw(body, self.start_ns.unwrap_or(0)).and_then(|canvas| canvas.to_jpeg(JPEG_QUALITY));
+        let drawn = self.painter.draw(body, self.start_ns.unwrap_or(0)).and_then(|mut canvas| {
+            if self.settings.is_simulated {
+                mark_simulated(&mut canvas);
+            }
+            canvas.to_jpeg(JPEG_QUALITY)
+        });
         let jpeg = drawn.map_err(|error| file_error(&self.settings.folder, error))?;
         if let Some(frames) = &self.frames {
             frames.push_jpeg(tick, &jpeg).map_err(video_error)?;
@@ -678,6 +693,7 @@ mod tests {
             video: None,
             frames_folder: None,
             title: "a test drive".to_owned(),
+            is_simulated: false,
             header: BTreeMap::from([("rig.name".to_owned(), "default".to_owned())]),
             assumptions: vec!["the road is flat".to_owned()],
             report: Some(folder.join("report.html")),

@@ -28,6 +28,9 @@ pub const MAX_CAMERAS: usize = 32;
 /// The rig file of NVIDIA DRIVE Hyperion 8.1, with nominal design values.
 pub const HYPERION_8_1: &str = include_str!("../../rigs/hyperion-8.1.toml");
 
+/// The rig file of the simulator's car: one sensor of each kind, small enough to simulate in real time.
+pub const SIM_CAR: &str = include_str!("../../rigs/sim-car.toml");
+
 /// One vehicle: sensors, calibration and models.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rig {
@@ -659,6 +662,16 @@ mod tests {
         let again = Rig::parse(&text, "hyperion-8.1.toml").unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(again, rig);
         assert_eq!(again.to_toml(), text);
+    }
+
+    #[test]
+    fn sim_car_loads_and_round_trips() {
+        let rig = Rig::parse(SIM_CAR, "sim-car.toml").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(rig.name, "sim-car");
+        assert_eq!(rig.sensors().count(), 10);
+        assert_eq!(rig.tick.trigger.as_deref(), Some("front"));
+        assert_eq!(rig.cans.first().map(|can| can.signals.len()), Some(9));
+        assert_eq!(Rig::parse(&rig.to_toml(), "sim-car.toml"), Ok(rig));
     }
 
     #[test]

@@ -20,14 +20,15 @@ use catseye_sensors::radar::{RadarTrack, TOYOTA_TRACKS, ToyotaRadar};
 use foxglove::messages::{LocationFix, PoseInFrame, Vector3};
 
 use super::dbc::DbcFile;
-use super::target::{Stream, Target, foxglove_pose, merge};
-use super::truth::TOPIC_POSE;
+use super::target::{Stream, Target, merge};
 use super::{ImportError, ImportReport, Job, Skipped, files, rate_of, rig_of};
 use crate::log::Channel;
 use crate::log::packet::{StampInfo, timestamp};
+use crate::log::statics::foxglove_pose;
 use crate::log::writer::ChannelId;
 use crate::messages::{CanMessage, ImuSample, RadarScan, RadarTarget};
 use crate::record::Record;
+use crate::truth::TOPIC_POSE;
 
 /// Frame of the pose that the recording's authors computed.
 const POSE_FRAME: &str = "ecef";

@@ -21,12 +21,12 @@ use nalgebra::Vector3;
 
 use super::files::{self, CloudReader, FileReader, FileStream, PictureHeader, PictureReader, StampedFile};
 use super::target::{Target, merge};
-use super::truth::{TOPIC_OBJECTS, TruthObject, TruthObjects};
 use super::{ImportError, ImportReport, Job, kitti_raw, mounting, rig_of, rigid, stamp_at_rate};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
 use crate::log::writer::ChannelId;
 use crate::messages::BoxPx;
+use crate::truth::{TOPIC_OBJECTS, TruthObject, TruthObjects};
 
 /// Name of the lidar in rigs.
 pub(super) const LIDAR: &str = "velodyne";

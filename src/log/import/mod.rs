@@ -17,7 +17,6 @@ mod pictures;
 mod ros;
 mod sequence;
 mod target;
-pub mod truth;
 mod video;
 
 use std::path::{Path, PathBuf};

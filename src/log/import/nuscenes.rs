@@ -19,12 +19,13 @@ use nalgebra::Vector3;
 use serde::Deserialize;
 
 use super::files::{self, CloudReader, FileStream, PictureReader, StampedFile};
-use super::target::{Stream, Target, foxglove_pose, merge};
-use super::truth::{TOPIC_OBJECTS, TOPIC_POSE, TruthObject, TruthObjects};
+use super::target::{Stream, Target, merge};
 use super::{ImportError, ImportReport, Job, lidar, mounting, rig_of, rigid};
 use crate::log::Channel;
 use crate::log::packet::{StampInfo, timestamp};
+use crate::log::statics::foxglove_pose;
 use crate::log::writer::ChannelId;
+use crate::truth::{TOPIC_OBJECTS, TOPIC_POSE, TruthObject, TruthObjects};
 
 const LIDAR: &str = "LIDAR_TOP";
 

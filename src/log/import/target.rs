@@ -9,26 +9,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use catseye_calibration::camera::CameraModel;
-use catseye_calibration::pose::Pose;
-use catseye_calibration::rig::{Camera, Mounting, Rig};
-use foxglove::messages::{CameraCalibration, FrameTransform, FrameTransforms, Quaternion, Vector3};
+use catseye_calibration::rig::Rig;
+use foxglove::messages::{CameraCalibration, FrameTransforms};
 
 use super::dbc::{DbcFile, name_dbc_files};
 use super::{ImportError, ImportReport, Job, Skipped};
 use crate::log::packet::{StampInfo, timestamp};
+use crate::log::statics::{
+    REPEAT_NS, TRANSFORMS_TOPIC, calibration_message, calibration_topic, mountings, transforms_message,
+};
 use crate::log::writer::{ChannelId, Compression, LogWriter};
 use crate::log::{Channel, RIG_ATTACHMENT, SOURCE_HEADER};
 use crate::record::Record;
-
-/// Frame that all sensors are mounted in.
-pub(super) const VEHICLE_FRAME: &str = "vehicle";
-
-/// Topic of the sensors' places.
-const TRANSFORMS_TOPIC: &str = "/tf";
-
-/// How often calibration and places are repeated, so that a viewer that starts anywhere soon has them.
-const REPEAT_NS: i64 = 10_000_000_000;
 
 /// How many kinds of skipped things an error names.
 const MAX_NAMED: usize = 8;
@@ -92,7 +84,7 @@ impl<'a> Target<'a> {
     fn open_static_channels(&mut self) -> Result<(), ImportError> {
         let calibrations: Vec<CameraCalibration> = self.rig.cameras.iter().map(calibration_message).collect();
         for message in calibrations {
-            let topic = format!("/camera/{}/calibration", message.frame_id);
+            let topic = calibration_topic(&message.frame_id);
             let channel = self.open(&Channel::of_foxglove::<CameraCalibration>(&topic))?;
             self.calibrations.push((channel, message));
         }
@@ -301,61 +293,6 @@ fn source_header(job: &Job<'_>) -> BTreeMap<String, String> {
     entries.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Name and place of every sensor that has a place.
-fn mountings(rig: &Rig) -> impl Iterator<Item = (&str, &Mounting)> {
-    let cameras = rig.cameras.iter().map(|sensor| (sensor.name.as_str(), &sensor.mounting));
-    let lidars = rig.lidars.iter().map(|sensor| (sensor.name.as_str(), &sensor.mounting));
-    let others = [&rig.radars, &rig.ultrasonics, &rig.imus, &rig.gnss];
-    let others = others.into_iter().flatten().map(|sensor| (sensor.name.as_str(), &sensor.mounting));
-    cameras.chain(lidars).chain(others)
-}
-
-fn transforms_message(rig: &Rig, stamp_ns: i64) -> FrameTransforms {
-    let transform = |(name, mounting): (&str, &Mounting)| {
-        let pose = foxglove_pose(&mounting.vehicle_from_sensor());
-        FrameTransform {
-            timestamp: timestamp(stamp_ns),
-            parent_frame_id: VEHICLE_FRAME.to_owned(),
-            child_frame_id: name.to_owned(),
-            translation: pose.position,
-            rotation: pose.orientation,
-        }
-    };
-    FrameTransforms { transforms: mountings(rig).map(transform).collect() }
-}
-
-/// A pose as Foxglove writes it.
-pub(super) fn foxglove_pose(pose: &Pose) -> foxglove::messages::Pose {
-    let [x, y, z]: [f64; 3] = pose.translation_m.into();
-    let [qw, qx, qy, qz] = pose.quaternion_wxyz();
-    foxglove::messages::Pose {
-        position: Some(Vector3 { x, y, z }),
-        orientation: Some(Quaternion { x: qx, y: qy, z: qz, w: qw }),
-    }
-}
-
-fn calibration_message(camera: &Camera) -> CameraCalibration {
-    let [fx, fy] = camera.intrinsics.focal_px();
-    let [cx, cy] = camera.intrinsics.principal_point_px();
-    let (distortion_model, d) = match &camera.intrinsics {
-        CameraModel::BrownConrady(lens) => ("plumb_bob", vec![lens.k1, lens.k2, lens.p1, lens.p2, lens.k3]),
-        CameraModel::KannalaBrandt(lens) => ("kannala_brandt", vec![lens.k1, lens.k2, lens.k3, lens.k4]),
-        // Foxglove has no name for it; without one the picture is shown as it is
-        CameraModel::FTheta(_) => ("", Vec::new()),
-    };
-    CameraCalibration {
-        timestamp: None,
-        frame_id: camera.name.clone(),
-        width: camera.width_px,
-        height: camera.height_px,
-        distortion_model: distortion_model.to_owned(),
-        d,
-        k: vec![fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
-        r: vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p: vec![fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-    }
-}
-
 /// Items of one source in the order of their arrival.
 pub(super) trait Stream {
     /// When the next item arrived, or its stamp where no more is known; `None` at the end.
@@ -387,9 +324,12 @@ pub(super) fn merge(target: &mut Target<'_>, mut streams: Vec<Box<dyn Stream + '
 mod tests {
     use std::path::Path;
 
+    use foxglove::messages::Vector3;
+
     use super::*;
     use crate::log::import::{ImportKind, ImportOptions};
     use crate::log::reader::{Event, LogReader};
+    use crate::log::statics::VEHICLE_FRAME;
 
     struct Numbers {
         channel: ChannelId,

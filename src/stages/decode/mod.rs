@@ -4,7 +4,7 @@
 //! knows how their input is prepared ([`Head::layout`]) and makes their decoder. A [`Decode`] takes one row of a batch
 //! of outputs and a [`View`], which says how the picture was fitted into the network, and writes into a
 //! [`CameraDetections`]: the detectors fill `objects`, TwinLiteNet fills `lanes` and `free_space`, and each leaves the
-//! other fields alone, so that several networks may look at one camera.
+//! other fields alone, so that several networks may look at one camera; a multitask network fills all three.
 //!
 //! What all detectors promise: boxes are in picture pixels and **not clipped** to the picture, as the networks' own
 //! reference code leaves them; scores are above the threshold; objects are sorted by score (descending, `total_cmp`),
@@ -16,6 +16,7 @@ pub mod coco;
 pub mod fastestdet;
 pub mod free_space;
 pub mod lanes;
+pub mod multitask;
 pub mod nms;
 pub mod picodet;
 pub mod rtdetr;
@@ -62,6 +63,8 @@ pub enum Head {
     RtDetr,
     /// TwinLiteNet: `da` and `ll`, each `[batch, 2, height, width]`.
     TwinLiteNet,
+    /// Boxes and masks of one network: `objects` as YOLOv8's output, `da` and `ll` as TwinLiteNet's.
+    Multitask,
 }
 
 /// Why no head was found.
@@ -202,8 +205,16 @@ pub trait Decode: Send {
 
 impl Head {
     /// All heads.
-    pub const ALL: [Head; 7] =
-        [Head::Yolox, Head::YoloV5, Head::YoloV8, Head::FastestDet, Head::PicoDet, Head::RtDetr, Head::TwinLiteNet];
+    pub const ALL: [Head; 8] = [
+        Head::Yolox,
+        Head::YoloV5,
+        Head::YoloV8,
+        Head::FastestDet,
+        Head::PicoDet,
+        Head::RtDetr,
+        Head::TwinLiteNet,
+        Head::Multitask,
+    ];
 
     /// The head's name, as in a rig and on the command line.
     pub const fn name(self) -> &'static str {
@@ -215,6 +226,7 @@ impl Head {
             Head::PicoDet => "picodet",
             Head::RtDetr => "rtdetr",
             Head::TwinLiteNet => "twinlitenet",
+            Head::Multitask => "multitask",
         }
     }
 
@@ -257,6 +269,7 @@ impl Head {
             Head::PicoDet => Layout::picodet(width, height),
             Head::RtDetr => Layout::rtdetr(width, height),
             Head::TwinLiteNet => Layout::twinlitenet(width, height),
+            Head::Multitask => Layout::multitask(width, height),
         }
     }
 
@@ -284,6 +297,7 @@ impl Head {
                 None => (size(0, 2), 4),
             },
             Head::TwinLiteNet => return None,
+            Head::Multitask => (size(position(outputs, multitask::OBJECTS).unwrap_or(0), 1), 4),
         };
         values.filter(|values| has_classes(*values, before_classes)).map(|values| values - before_classes)
     }
@@ -295,11 +309,12 @@ impl Head {
         match self {
             Head::Yolox => yolox::decoder(width, height),
             Head::YoloV5 => yolov5::decoder(width, height),
-            Head::YoloV8 => yolov8::decoder(width, height),
+            Head::YoloV8 => yolov8::decoder(width, height, Head::YoloV8, 0),
             Head::FastestDet => fastestdet::decoder(width, height),
             Head::PicoDet => picodet::decoder(width, height),
             Head::RtDetr => rtdetr::decoder(width, height, outputs),
             Head::TwinLiteNet => Box::new(twinlitenet::TwinLiteNet::new(width, height, outputs)),
+            Head::Multitask => Box::new(multitask::Multitask::new(width, height, outputs)),
         }
     }
 }
@@ -376,8 +391,9 @@ fn recognise_rows(
 }
 
 fn recognise_several(outputs: &[TensorSpec]) -> Option<Head> {
-    if position(outputs, twinlitenet::DRIVABLE).is_some() && position(outputs, twinlitenet::LANES).is_some() {
-        return Some(Head::TwinLiteNet);
+    let named = |name: &str| position(outputs, name).is_some();
+    if named(twinlitenet::DRIVABLE) && named(twinlitenet::LANES) {
+        return Some(if named(multitask::OBJECTS) { Head::Multitask } else { Head::TwinLiteNet });
     }
     if rtdetr::find_pair(outputs).is_some() {
         return Some(Head::RtDetr);
@@ -648,6 +664,9 @@ mod tests {
         assert_eq!(recognise([640, 640], &pair, 0), Some(Head::RtDetr));
         let masks = [spec("da", &[1, 2, 360, 640]), spec("ll", &[1, 2, 360, 640])];
         assert_eq!(recognise([360, 640], &masks, 0), Some(Head::TwinLiteNet));
+        let [drivable, lanes] = masks;
+        let all = [drivable, lanes, spec("objects", &[1, 8, 4725])];
+        assert_eq!(recognise([360, 640], &all, 0), Some(Head::Multitask));
         let cells = [2704, 676, 169, 49];
         let scores = cells.map(|cells| spec("scores", &[1, cells, 80]));
         let distances = cells.map(|cells| spec("distances", &[1, cells, 32]));
@@ -667,6 +686,8 @@ mod tests {
         let pair = [spec("pred_boxes", &[1, 300, 4]), spec("logits", &[1, 300, 80])];
         assert_eq!(Head::RtDetr.class_count(&pair), Some(80));
         assert_eq!(count(Head::TwinLiteNet, &[1, 2, 360, 640]), None);
+        let [drivable, lanes] = ["da", "ll"].map(|name| spec(name, &[1, 2, 360, 640]));
+        assert_eq!(Head::Multitask.class_count(&[drivable, lanes, spec("objects", &[1, 8, 4725])]), Some(4));
     }
 
     #[test]

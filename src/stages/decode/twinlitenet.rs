@@ -19,6 +19,8 @@ pub const LANES: &str = "ll";
 /// Decoder of TwinLiteNet outputs.
 #[derive(Debug)]
 pub struct TwinLiteNet {
+    /// The head to name in errors.
+    head: Head,
     drivable_output: usize,
     lanes_output: usize,
     masks: Masks,
@@ -30,20 +32,35 @@ impl TwinLiteNet {
     /// A decoder for a network input of this size in pixels; without the two names among the outputs the drivable area
     /// is taken to come first.
     pub fn new(width: usize, height: usize, outputs: &[TensorSpec]) -> Self {
+        let [drivable, lanes] =
+            [(DRIVABLE, 0), (LANES, 1)].map(|(name, usual)| position(outputs, name).unwrap_or(usual));
+        TwinLiteNet::with_outputs(width, height, Head::TwinLiteNet, [drivable, lanes])
+    }
+
+    /// As [`TwinLiteNet::new`], for a head that has the drivable area and the lane markings among its outputs, at these
+    /// positions; errors name that head.
+    pub fn with_outputs(width: usize, height: usize, head: Head, [drivable, lanes]: [usize; 2]) -> Self {
         let pixels = width.saturating_mul(height);
         let masks = Masks { width, height, drivable: vec![0; pixels], lanes: vec![0; pixels] };
         TwinLiteNet {
-            drivable_output: position(outputs, DRIVABLE).unwrap_or(0),
-            lanes_output: position(outputs, LANES).unwrap_or(1),
+            head,
+            drivable_output: drivable,
+            lanes_output: lanes,
             masks,
             lane_finder: LaneFinder::new(width, height),
             free_space_finder: FreeSpaceFinder::new(width, height),
         }
     }
 
+    /// Empties the masks.
+    pub(super) fn forget(&mut self) {
+        self.masks.drivable.fill(0);
+        self.masks.lanes.fill(0);
+    }
+
     fn read_masks(&mut self, outputs: &[Tensor], row: usize) -> Result<(), DecodeOutputsError> {
-        let drivable = Row::take(Head::TwinLiteNet, outputs, self.drivable_output, row)?;
-        let lanes = Row::take(Head::TwinLiteNet, outputs, self.lanes_output, row)?;
+        let drivable = Row::take(self.head, outputs, self.drivable_output, row)?;
+        let lanes = Row::take(self.head, outputs, self.lanes_output, row)?;
         let Masks { width, height, .. } = self.masks;
         read_mask(drivable, width, height, &mut self.masks.drivable)?;
         read_mask(lanes, width, height, &mut self.masks.lanes)
@@ -62,8 +79,7 @@ impl Decode for TwinLiteNet {
         seen.free_space.range_m.clear();
         let read = self.read_masks(outputs, row);
         if read.is_err() {
-            self.masks.drivable.fill(0);
-            self.masks.lanes.fill(0);
+            self.forget();
             return read;
         }
         let Some(ground_from_picture) = view.ground_from_picture else { return Ok(()) };

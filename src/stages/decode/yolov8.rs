@@ -12,21 +12,26 @@ use super::{
 
 /// Reads YOLOv8 and YOLO11 outputs.
 struct YoloV8 {
+    /// The head to name in errors.
+    head: Head,
+    /// Position of the output.
+    output: usize,
     /// Anchors of the usual models and of the P6 models.
     anchors: [usize; 2],
     maxima: PlaneMaxima,
 }
 
-/// A decoder of YOLOv8 and YOLO11 outputs for a network input of this size in pixels.
-pub fn decoder(width: usize, height: usize) -> Box<dyn Decode> {
+/// A decoder of YOLOv8 and YOLO11 outputs for a network input of this size in pixels. They are read from the output at
+/// this position, and errors name this head, since other networks have such an output among theirs.
+pub fn decoder(width: usize, height: usize, head: Head, output: usize) -> Box<dyn Decode> {
     let anchors = [&STRIDES_TO_32[..], &STRIDES_TO_64].map(|strides| cell_count(width, height, strides));
     let maxima = PlaneMaxima::with_capacity(anchors[1]);
-    detector(anchors[1], YoloV8 { anchors, maxima })
+    detector(anchors[1], YoloV8 { head, output, anchors, maxima })
 }
 
 impl ReadBoxes for YoloV8 {
     fn read(&mut self, outputs: &[Tensor], row: usize, found: &mut Found<'_>) -> Result<(), DecodeOutputsError> {
-        let row = Row::take(Head::YoloV8, outputs, 0, row)?;
+        let row = Row::take(self.head, outputs, self.output, row)?;
         let anchors = match row.shape {
             [channels, count] if *count > 0 && self.anchors.contains(count) && has_classes(*channels, 4) => *count,
             _ => {
@@ -55,7 +60,7 @@ mod tests {
 
     fn decode(data: Vec<f32>, shape: &[usize]) -> Result<CameraDetections, DecodeOutputsError> {
         let mut seen = CameraDetections::default();
-        decoder(64, 64).decode(&[tensor(shape, data)], 0, &doubled_view(), &mut seen).map(|()| seen)
+        decoder(64, 64, Head::YoloV8, 0).decode(&[tensor(shape, data)], 0, &doubled_view(), &mut seen).map(|()| seen)
     }
 
     fn set(data: &mut [f32], anchor: usize, values: [f32; CHANNELS]) {

@@ -146,6 +146,11 @@ impl Layout {
         Layout::stretched_unit(width, height, ChannelOrder::Rgb)
     }
 
+    /// A multitask network: as YOLOv8, so that things keep their shape.
+    pub fn multitask(width: usize, height: usize) -> Layout {
+        Layout::yolov8(width, height)
+    }
+
     /// FastestDet: stretched, BGR, 0 to 1.
     pub fn fastestdet(width: usize, height: usize) -> Layout {
         Layout::stretched_unit(width, height, ChannelOrder::Bgr)

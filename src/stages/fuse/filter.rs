@@ -22,6 +22,10 @@ pub const FIRST_VELOCITY_MPS: f64 = 8.0;
 pub const GATE: f64 = 9.21;
 /// The same for a pair that the camera has already linked.
 pub const LINKED_GATE: f64 = 30.0;
+/// What a lidar's place of an object is off by in all scans alike, standard deviation in x and in y: the side that was
+/// taken for its face, the shape behind the points. It does not average out, so the filter does not know of it; it is
+/// added to what is reported.
+pub const LIDAR_BIAS_M: f64 = 0.27;
 /// Measurements that make an object believed, when its velocity is known to [`BELIEVED_VELOCITY_MPS`].
 pub const BELIEVED_HITS: u32 = 3;
 /// See [`BELIEVED_HITS`].
@@ -219,6 +223,10 @@ impl ObjectFilter {
             let mut covariance = unpack(&track.covariance);
             if step_s > 0.0 {
                 covariance = transition(step_s) * covariance * transition(step_s).transpose() + noise(step_s);
+            }
+            if track.source == RangeSource::Lidar {
+                covariance[(0, 0)] += LIDAR_BIAS_M * LIDAR_BIAS_M;
+                covariance[(1, 1)] += LIDAR_BIAS_M * LIDAR_BIAS_M;
             }
             let position_m = [cos * dx + sin * dy, -sin * dx + cos * dy];
             let velocity_mps = [cos * vx + sin * vy, -sin * vx + cos * vy];

@@ -120,6 +120,8 @@ pub struct Measurer {
     seen: Vec<Seen>,
     depths: Vec<(f64, i64)>,
     laterals: Vec<f64>,
+    /// Boxes that stand in front of the one that is measured.
+    nearer: Vec<BoxPx>,
     found: Vec<Measured>,
 }
 
@@ -135,6 +137,7 @@ impl Measurer {
             seen: Vec::with_capacity(points),
             depths: Vec::with_capacity(points),
             laterals: Vec::with_capacity(points),
+            nearer: Vec::with_capacity(MAX_TRACKS),
             found: Vec::with_capacity(MAX_TRACKS),
         }
     }
@@ -164,6 +167,7 @@ impl Measurer {
             }
             let Some(Some(prior)) = self.priors.get(usize::from(track.class)) else { continue };
             let prior = *prior;
+            self.load_nearer(tracks, &track.detected_px);
             let by_lidar = self.range_by_lidar(sensor, &track.detected_px);
             let Some(camera) = self.cameras.get(sensor) else { break };
             let by_picture = || range_by_picture(camera, &track.detected_px, &prior).map(|place| (stamp_ns, place));
@@ -199,15 +203,36 @@ impl Measurer {
         }
     }
 
+    /// Fills `nearer` with the boxes that overlap this one and end lower in the picture: on a level road they stand in
+    /// front of it, and points inside them are theirs.
+    fn load_nearer(&mut self, tracks: &CameraTracks, box_px: &BoxPx) {
+        self.nearer.clear();
+        let boxes = tracks.tracks.iter().map(|track| track.detected_px);
+        let is_in_front = |other: &BoxPx| {
+            let overlaps = other.left < box_px.right && other.right > box_px.left && other.top < box_px.bottom;
+            other.is_sound() && overlaps && other.bottom > box_px.bottom + 1.0
+        };
+        // there are no more tracks than the buffer has room for
+        self.nearer.extend(boxes.filter(is_in_front));
+    }
+
     /// The near end of the points in a box, and when it was there.
     fn range_by_lidar(&mut self, sensor: usize, box_px: &BoxPx) -> Option<(i64, Place)> {
         let (width, height) = (f64::from(box_px.width()), f64::from(box_px.height()));
         let (left, right) = (f64::from(box_px.left) + BOX_MARGIN * width, f64::from(box_px.right) - BOX_MARGIN * width);
         let (top, bottom) =
             (f64::from(box_px.top) + BOX_MARGIN * height, f64::from(box_px.bottom) - BOX_MARGIN * height);
+        let nearer = &self.nearer;
+        let is_hidden = |u: f64, v: f64| {
+            let covers = |other: &BoxPx| {
+                let [left, top, right, bottom] = [other.left, other.top, other.right, other.bottom].map(f64::from);
+                u >= left && u <= right && v >= top && v <= bottom
+            };
+            nearer.iter().any(covers)
+        };
         let inside = |seen: &&Seen| {
             let [u, v] = seen.pixel;
-            u >= left && u <= right && v >= top && v <= bottom
+            u >= left && u <= right && v >= top && v <= bottom && !is_hidden(u, v)
         };
         self.depths.clear();
         self.depths.extend(self.seen.iter().filter(inside).map(|seen| (seen.depth_m, seen.stamp_ns)));
@@ -227,10 +252,19 @@ impl Measurer {
         let middle_v = f64::from(box_px.top + box_px.bottom) / 2.0;
         let in_camera = Vector3::new(lateral_m, depth_m * (middle_v - cy) / fy, depth_m);
         let point = camera.vehicle_from_camera.transform_point(&in_camera);
-        let covariance = along_and_across(camera, [point.x, point.y], 0.1, 0.15);
+        let [width_px, _] = camera.size_px.map(f64::from);
+        let is_cut_off = box_px.left < 1.0 || f64::from(box_px.right) > width_px - 2.0;
+        // of an object that the picture cuts off, the middle of what is left is not the middle of the side
+        let (along_m, across_m) = if is_cut_off { CUT_OFF_M } else { LIDAR_M };
+        let covariance = along_and_across(camera, [point.x, point.y], along_m, across_m);
         Some((stamp_ns, ([point.x, point.y], covariance, depth_m, RangeSource::Lidar)))
     }
 }
+
+/// What of a place by lidar changes from scan to scan, along the line of sight and across it.
+const LIDAR_M: (f64, f64) = (0.1, 0.15);
+/// The same of an object that the picture cuts off.
+const CUT_OFF_M: (f64, f64) = (0.6, 0.8);
 
 /// Position, covariance, depth along the optical axis, source.
 type Place = ([f64; 2], [f64; 3], f64, RangeSource);
@@ -379,5 +413,27 @@ mod tests {
             assert!((found.object.position_m[0] - 20.0).abs() < 1e-3, "{:?}", found.object.position_m);
             assert!(found.object.position_m[1].abs() < 0.1, "{:?}", found.object.position_m);
         }
+    }
+
+    #[test]
+    fn points_of_what_stands_in_front_are_not_taken() {
+        let camera = CameraGeometry::new(&Rig::default_camera(960, 540).cameras[0], false);
+        let pixel = |[x, y, z]: [f64; 3]| camera.picture_from_vehicle(&Vector3::new(x, y, z)).unwrap().0;
+        let track = |id: u32, left: [f64; 3], right: [f64; 3]| {
+            let ([left, top], [right, bottom]) = (pixel(left), pixel(right));
+            let [left, top, right, bottom] = [left, top, right, bottom].map(|edge| edge as f32);
+            let detected_px = BoxPx { left, top, right, bottom };
+            CameraTrack { id, state: TrackState::Confirmed, detected_px, score: 0.9, ..CameraTrack::default() }
+        };
+        // a car 12 m ahead hides the right half of one 20 m ahead, and shows most of the points in its box
+        let (mut near, far) = (scan(12.0, -0.95, 1000 * MS), scan(20.0, 0.0, 1000 * MS));
+        near.points.extend(far.points.iter().copied());
+        let near_track = track(1, [12.0, 0.05, 1.4], [12.0, -1.95, 0.2]);
+        let far_track = track(2, [20.0, 0.95, 1.4], [20.0, -0.95, 0.4]);
+        let tracks = CameraTracks { tracks: [near_track, far_track].into_iter().collect(), ..CameraTracks::default() };
+        let mut measurer = Measurer::new(vec![camera], vec![Pose::identity()], vec![ClassPrior::of("car")]);
+        measurer.load_clouds(&[near]);
+        let places: Vec<f64> = measurer.measure(0, 1000 * MS, &tracks).iter().map(|m| m.object.position_m[0]).collect();
+        assert!((places[0] - 12.0).abs() < 1e-3 && (places[1] - 20.0).abs() < 1e-3, "{places:?}");
     }
 }

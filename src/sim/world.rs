@@ -1,6 +1,6 @@
 //! The world in motion: who is where, step by step.
 //!
-//! [`population`](super::population) places everybody; here they drive and walk on, in steps of [`STEP_NS`], along the
+//! [`population`] places everybody; here they drive and walk on, in steps of [`STEP_NS`], along the
 //! [`Road`]. Who follows traffic drives by the intelligent driver model (Treiber, Hennecke, Helbing: Congested traffic
 //! states in empirical observations and microscopic simulations, Phys. Rev. E 62, 2000) and sees everything; who does
 //! not keeps to its script. Every step is remembered, so sensors may ask for any instant that was reached and is not

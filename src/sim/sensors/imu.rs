@@ -1,7 +1,7 @@
 //! The inertial unit, and what all mounted sensors share.
 //!
 //! The ego vehicle's [`Motion`] becomes rates and specific force in the sensor's frame, with the errors of an automotive
-//! MEMS unit: a bias that stays for the whole drive and white noise. [`Mounted`] is the part that every sensor has: name,
+//! MEMS unit: a bias that stays for the whole drive and white noise. `Mounted` is the part that every sensor has: name,
 //! topic, rate, place. Promised: a sample is a pure function of the motion, of the random stream and of the stamp.
 
 use catseye_calibration::pose::Pose;

@@ -10,17 +10,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use catseye_calibration::rig::Rig;
 use catseye_sensors::packet::SensorId;
 use thiserror::Error;
 
-use super::EPOCH_NS;
 use super::scenario::Scenario;
 use super::sensors::{Message, SimulatedSensor};
 use super::world::{EgoControl, STEP_NS, World};
+use super::{EPOCH_NS, in_parallel};
 use crate::log::packet::{SensorPacket, StampInfo, read_packet, sensors_by_topic};
 use crate::log::{Channel, reader};
 use crate::messages::{Account, DropDecision, TickDecision};
@@ -304,31 +303,12 @@ impl<'a> Air<'a> {
         Ok(())
     }
 
-    /// The messages of what is due, in no order, made on as many threads as there may be: pictures take long.
+    /// The messages of what is due, in order, made on as many threads as there may be: pictures take long.
     fn messages(&self, world: &World, due: &[Due]) -> Vec<(Due, Message)> {
-        let sense = |due: Due| {
-            let (position, number, stamp_ns) = due;
+        in_parallel(due.len(), self.workers, |index| {
+            let due @ (position, number, stamp_ns) = *due.get(index)?;
             let message = self.speakers.get(position)?.sensor.sense(world, number, stamp_ns)?;
             Some((due, message))
-        };
-        let threads = self.workers.min(due.len());
-        if threads <= 1 {
-            return due.iter().filter_map(|due| sense(*due)).collect();
-        }
-        let next = AtomicUsize::new(0);
-        let work =
-            || std::iter::from_fn(|| due.get(next.fetch_add(1, Ordering::Relaxed))).filter_map(|due| sense(*due));
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| work().collect::<Vec<_>>())).collect();
-            let mut messages: Vec<_> = work().collect();
-            for other in others {
-                match other.join() {
-                    Ok(more) => messages.extend(more),
-                    // a bug of a sensor is the caller's to hear of, as if it had sensed on this thread
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            messages
         })
     }
 

@@ -6,18 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use catseye_calibration::pose::Pose;
 use catseye_calibration::rig::{HYPERION_8_1, Rig, RigError, SIM_CAR};
 use foxglove::messages::{CameraCalibration, FrameTransforms, PoseInFrame};
 use thiserror::Error;
 
-use super::EPOCH_NS;
 use super::random::Random;
 use super::scenario::Scenario;
-use super::sensors::camera::{CameraOptions, CameraSensor};
+use super::sensors::camera::{CameraOptions, CameraSensor, assumption};
 use super::sensors::can::{CanSensor, DBC, DBC_NAME};
 use super::sensors::gnss::GnssSensor;
 use super::sensors::imu::ImuSensor;
@@ -26,6 +24,7 @@ use super::sensors::radar::RadarSensor;
 use super::sensors::ultrasonic::UltrasonicSensor;
 use super::sensors::{Message, SimulatedSensor};
 use super::world::{EgoControl, World};
+use super::{EPOCH_NS, in_parallel};
 use crate::log::packet::{StampInfo, timestamp};
 use crate::log::statics::{
     REPEAT_NS, TRANSFORMS_TOPIC, calibration_message, calibration_topic, foxglove_pose, mountings, transforms_message,
@@ -128,10 +127,7 @@ pub fn simulated_rig(mut rig: Rig) -> Result<(Rig, Vec<String>), RigError> {
     rig.models = Vec::new();
     rig.directory = PathBuf::new();
     let rig = Rig::parse(&rig.to_toml(), RIG_ATTACHMENT)?;
-    assumptions
-        .extend((0..rig.cameras.len()).filter_map(|index| {
-            CameraSensor::new(&rig, index, Random::new(0), CameraOptions::default())?.assumption()
-        }));
+    assumptions.extend(rig.cameras.iter().filter_map(assumption));
     Ok((rig, assumptions))
 }
 
@@ -324,22 +320,7 @@ impl<'a> Recorder<'a> {
 
 /// Makes all messages, each on whatever worker is free.
 fn sense(sensors: &[Sensor], world: &World, jobs: &[Job], workers: usize) -> Vec<Made> {
-    let next = AtomicUsize::new(0);
-    let made: Mutex<Vec<Made>> = Mutex::new(Vec::with_capacity(jobs.len()));
-    let work = || {
-        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Some(result) = make(sensors, world, job) {
-                made.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..workers.max(1) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    made.into_inner().unwrap_or_else(PoisonError::into_inner)
+    in_parallel(jobs.len(), workers, |job| make(sensors, world, jobs.get(job)?))
 }
 
 fn make(sensors: &[Sensor], world: &World, job: &Job) -> Option<Made> {

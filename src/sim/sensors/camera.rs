@@ -7,7 +7,7 @@
 
 use catseye_calibration::camera::{CameraModel, Projection};
 use catseye_calibration::pose::Pose;
-use catseye_calibration::rig::{BayerPattern, PictureFormat, Rig};
+use catseye_calibration::rig::{BayerPattern, Camera, PictureFormat, Rig};
 use catseye_sensors::packet::{ClockId, StampKind};
 use foxglove::Encode;
 use foxglove::messages::{CompressedImage, RawImage};
@@ -101,6 +101,14 @@ pub struct Rendered {
     pub boxes: TruthBoxes,
     /// The road in the picture.
     pub mask: TruthMask,
+}
+
+/// What the simulator does differently from what the rig says of a camera, if anything.
+pub fn assumption(camera: &Camera) -> Option<String> {
+    let name = &camera.name;
+    (camera.format == PictureFormat::H264).then(|| {
+        format!("camera {name:?}: the rig says h264, which the simulator does not encode: its pictures are JPEG files")
+    })
 }
 
 /// The instant of a row and the camera's place then.
@@ -436,16 +444,6 @@ impl CameraSensor {
             gamma: gamma_table(),
             random: random.stream(&camera.name),
             options,
-        })
-    }
-
-    /// What this camera does differently from what the rig says, if anything.
-    pub fn assumption(&self) -> Option<String> {
-        (self.format == PictureFormat::H264).then(|| {
-            let name = &self.name;
-            format!(
-                "camera {name:?}: the rig says h264, which the simulator does not encode: its pictures are JPEG files"
-            )
         })
     }
 
@@ -886,7 +884,7 @@ mod tests {
         assert_eq!((at(0).0, at(10).0, at(20).0), (-0.01, 0.0, 0.01));
         assert!((at(0).1 - 9.9).abs() < 1e-9 && (at(20).1 - 10.1).abs() < 1e-9);
         assert_eq!(sensor.needs_ns(5), 20_000_005);
-        assert!(sensor.assumption().is_some_and(|text| text.contains("front")));
+        assert!(assumption(&rig.cameras[0]).is_some_and(|text| text.contains("front")));
     }
 
     #[test]

@@ -83,6 +83,89 @@ fn hota_agrees_with_track_eval() {
     }
 }
 
+/// Of two simulated drives, `demo` and `random-104`, in `tests/tracks` as `catseye demo --scenario NAME` and then
+/// `catseye eval RUN --truth DRIVE --mot FOLDER` wrote them: MOTA, MOTP, IDF1, IDP, IDR, switches, false positives, misses, mostly
+/// tracked, mostly lost and fragmentations by py-motmetrics 1.4.0; HOTA, DetA, AssA, LocA, HOTA(0) and LocA(0) by
+/// `trackeval.metrics.HOTA` of TrackEval 1.0.0 (PyPI; numpy 1.26.4, scipy 1.17.1).
+const SIMULATED: [(&str, [f64; 11], [f64; 6]); 2] = [
+    (
+        "demo",
+        [
+            0.8625792811839323,
+            0.14397565602228163,
+            0.9232505643340858,
+            0.9903147699757869,
+            0.864693446088795,
+            1.0,
+            2.0,
+            62.0,
+            11.0,
+            0.0,
+            4.0,
+        ],
+        [
+            0.7782085252648613,
+            0.7230650132449865,
+            0.8508064553865478,
+            0.875169925804427,
+            0.8987460715973848,
+            0.8515560468852037,
+        ],
+    ),
+    (
+        "random-104",
+        [
+            0.675531914893617,
+            0.128619532305736,
+            0.7622014537902388,
+            0.9197994987468672,
+            0.650709219858156,
+            40.0,
+            7.0,
+            502.0,
+            17.0,
+            11.0,
+            28.0,
+        ],
+        [
+            0.6579167224198972,
+            0.6068549883653176,
+            0.7186069469807626,
+            0.885999276584305,
+            0.7421083071981986,
+            0.8685261728058773,
+        ],
+    ),
+];
+
+#[test]
+fn both_agree_on_simulated_drives() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tracks"));
+    for (drive, of_motmetrics, of_track_eval) in SIMULATED {
+        let truth = mot::read(&folder.join(drive).join("gt.txt"), 1.0).unwrap();
+        let tracks = read_all(folder.join(drive).join("tracks.txt"));
+        let found = mot::evaluate(&truth, &tracks, MAX_DISTANCE).unwrap();
+        let counts = [
+            found.switches,
+            found.false_positives,
+            found.misses,
+            found.mostly_tracked,
+            found.mostly_lost,
+            found.fragmentations,
+        ];
+        let ratios = [found.mota, found.motp, found.idf1, found.idp, found.idr];
+        let values = ratios.into_iter().chain(counts.map(|count| count as f64));
+        for (value, expected) in values.zip(of_motmetrics) {
+            assert!((value - expected).abs() < 1e-9, "{drive}: expected {expected}, found {value}");
+        }
+        let found = hota::evaluate(&truth, &tracks).unwrap();
+        let values = [found.hota, found.det_a, found.ass_a, found.loc_a, found.hota_0, found.loc_a_0];
+        for (value, expected) in values.iter().zip(of_track_eval) {
+            assert!((value - expected).abs() < 1e-6, "{drive}: expected {expected}, found {value}");
+        }
+    }
+}
+
 fn detection(row: &MotBox) -> Detection {
     let box_px = BoxPx {
         left: row.left as f32,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use catseye::eval::drive::{self, Options};
+use catseye::eval::drive::{self, CameraFrames, Options};
 use catseye::eval::gate::{Gate, Shortfall};
 use catseye::eval::{hota, kitti, mot};
+use catseye::file::write_whole;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -16,7 +17,7 @@ use super::{Context, Outcome, problem};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  catseye eval run.mcap --truth drive.mcap\n  catseye eval run.mcap --truth drive.mcap --gate gates.toml\n  catseye eval mot --truth gt.txt --tracks out.txt --json\n  catseye eval kitti --truth label_2 --detections results\n\nA gate file has lines as `\"detection.car.ap50\" = { min = 0.85 }`; a run that falls short exits with 3."
+    after_help = "Examples:\n  catseye eval run.mcap --truth drive.mcap\n  catseye eval run.mcap --truth drive.mcap --gate gates.toml\n  catseye eval run.mcap --truth drive.mcap --mot tracks\n  catseye eval mot --truth gt.txt --tracks out.txt --json\n  catseye eval kitti --truth label_2 --detections results\n\nA gate file has lines as `\"detection.car.ap50\" = { min = 0.85 }`; a run that falls short exits with 3."
 )]
 pub struct Arguments {
     /// The log of a run.
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// Objects farther away than this do not count, in metres.
     #[arg(long, value_name = "METRES", default_value_t = Options::default().max_distance_m)]
     max_distance_m: f64,
+    /// Also write what the measures of tracking weigh: FOLDER/CAMERA/gt.txt and tracks.txt, as in the MOT challenge.
+    #[arg(long, value_name = "FOLDER")]
+    mot: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -84,6 +88,10 @@ fn run_drive(arguments: &Arguments, log: &Path, truth: &Path, context: Context) 
     let options = Options { max_distance_m: arguments.max_distance_m };
     let help = "`catseye replay LOG -o run.mcap` makes a run; `catseye info` shows what a log holds";
     let metrics = drive::evaluate(log, truth, &options).map_err(|error| problem(error, help))?;
+    if let Some(folder) = &arguments.mot {
+        let frames = drive::tracking_frames(log, truth, &options).map_err(|error| problem(error, help))?;
+        write_mot(folder, &frames).map_err(|(file, error)| problem(format!("{}: {error}", file.display()), ""))?;
+    }
     let short = gate.map(|gate| gate.check(&metrics.0)).transpose().map_err(|error| problem(error, ""))?;
     show(&metrics.0, context);
     let short = short.unwrap_or_default();
@@ -97,6 +105,19 @@ fn run_drive(arguments: &Arguments, log: &Path, truth: &Path, context: Context) 
         eprintln!("{table}")
     }
     Ok(Outcome::Different)
+}
+
+/// Writes a folder per camera; an error names the file.
+fn write_mot(folder: &Path, frames: &[CameraFrames]) -> Result<(), (PathBuf, std::io::Error)> {
+    for camera in frames {
+        let folder = folder.join(&camera.camera);
+        std::fs::create_dir_all(&folder).map_err(|error| (folder.clone(), error))?;
+        for (name, frames) in [("gt.txt", &camera.objects), ("tracks.txt", &camera.tracks)] {
+            let file = folder.join(name);
+            write_whole(&file, mot::to_text(frames).as_bytes()).map_err(|error| (file, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints all measures: as a table with a gap between sections, or as one flat object.

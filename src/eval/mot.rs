@@ -8,6 +8,7 @@
 //! their overlap. A ratio without a denominator is NaN or infinite, as there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -166,6 +167,19 @@ pub fn parse(text: &str, file: &Path, min_confidence: f64) -> Result<MotFrames, 
         }
     }
     Ok(frames)
+}
+
+/// The text of a MOT challenge file, which [`parse`] reads back. Boxes taken from `f32` come back to the bit.
+pub fn to_text(frames: &MotFrames) -> String {
+    let mut text = String::new();
+    for (frame, boxes) in frames {
+        for MotBox { id, left, top, width, height, confidence } in boxes {
+            let (left, top) = (left + 1.0, top + 1.0);
+            // writing to a string cannot fail
+            let _ = writeln!(text, "{frame},{id},{left},{top},{width},{height},{confidence},-1,-1,-1");
+        }
+    }
+    text
 }
 
 /// Where a row stands, for errors.
@@ -447,6 +461,13 @@ mod tests {
         let kept = MotBox { id: 7, left: 10.0, top: 20.0, width: 3.5, height: 4.0, confidence: 1.0 };
         assert_eq!(found.get(&2), Some(&vec![kept]));
         assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let odd = MotBox { left: f64::from(0.1_f32), width: f64::from(1.0_f32 / 3.0), ..row(9, 0.0) };
+        let written = frames(&[&[row(7, 10.5), odd], &[row(7, -3.25)]]);
+        assert_eq!(read_text(&to_text(&written)).unwrap(), written);
     }
 
     #[test]

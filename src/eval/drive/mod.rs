@@ -26,6 +26,7 @@ use super::mot;
 use crate::log::reader::ReadError;
 use crate::source::PreambleError;
 use logs::{Run, Truth};
+pub use picture::CameraFrames;
 
 /// What is measured how.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,6 +83,13 @@ pub fn evaluate(run: &Path, truth: &Path, options: &Options) -> Result<DriveMetr
     let run = Run::read(run)?;
     let truth = Truth::read(truth, &run.cameras)?;
     measure(&run, &truth, options)
+}
+
+/// The boxes that the measures of tracking weigh against each other, for other tools: camera by camera, in rig order.
+pub fn tracking_frames(run: &Path, truth: &Path, options: &Options) -> Result<Vec<CameraFrames>, EvaluateDriveError> {
+    let run = Run::read(run)?;
+    let truth = Truth::read(truth, &run.cameras)?;
+    Ok(picture::all_frames(&run, &truth, options))
 }
 
 fn measure(run: &Run, truth: &Truth, options: &Options) -> Result<DriveMetrics, EvaluateDriveError> {

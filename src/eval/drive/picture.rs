@@ -170,14 +170,41 @@ pub(super) fn tracking(
 fn of_camera(
     run: &Run,
     truth: &Truth,
-    (sensor, camera): (usize, &Camera),
+    camera: (usize, &Camera),
     options: &Options,
 ) -> Result<Option<[f64; TRACKING.len()]>, EvaluateDriveError> {
-    let (mut objects, mut tracks) = (MotFrames::new(), MotFrames::new());
-    if camera.is_undistorted {
+    let CameraFrames { objects, tracks, .. } = frames_of(run, truth, camera, options);
+    let found = mot::evaluate(&objects, &tracks, MAX_MOT_DISTANCE)?;
+    if found.objects == 0 {
         return Ok(None);
     }
-    for (tick, number) in run.ticks.iter().zip(0_u32..) {
+    let hota = hota::evaluate(&objects, &tracks)?;
+    Ok(Some([found.mota, found.idf1, hota.hota, hota.det_a, hota.ass_a, found.switches as f64]))
+}
+
+/// The boxes of one camera as the measures of tracking count them: a frame is a tick of the run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CameraFrames {
+    /// The camera's name.
+    pub camera: String,
+    /// True objects that count.
+    pub objects: MotFrames,
+    /// Tracks that are believed and fall on nothing that is to be ignored.
+    pub tracks: MotFrames,
+}
+
+/// What is counted of each camera.
+pub(super) fn all_frames(run: &Run, truth: &Truth, options: &Options) -> Vec<CameraFrames> {
+    run.cameras.iter().enumerate().map(|camera| frames_of(run, truth, camera, options)).collect()
+}
+
+fn frames_of(run: &Run, truth: &Truth, (sensor, camera): (usize, &Camera), options: &Options) -> CameraFrames {
+    let mut frames = CameraFrames { camera: camera.name.clone(), ..CameraFrames::default() };
+    if camera.is_undistorted {
+        return frames;
+    }
+    // the files of the MOT challenge count frames from 1
+    for (tick, number) in run.ticks.iter().zip(1_u32..) {
         let Some(seen) = tick.seen.iter().find(|seen| seen.sensor == sensor && seen.present) else { continue };
         let Some(truth) = objects_at(truth, camera, seen.stamp_ns, options) else { continue };
         if truth.iter().any(|object| object.id.is_none() && !object.ignore) {
@@ -185,17 +212,12 @@ fn of_camera(
         }
         let counted = truth.iter().filter(|object| !object.ignore);
         let boxes = counted.map(|object| mot_box(i64::from(object.id.unwrap_or(0)), &object.visible_px));
-        objects.insert(number, boxes.collect());
+        frames.objects.insert(number, boxes.collect());
         let believed = seen.tracks.iter().filter(|track| is_believed(track) && run.class(track.class).is_some());
         let counted = believed.filter(|track| !falls_on_ignored(&truth, &track.box_px));
-        tracks.insert(number, counted.map(|track| mot_box(i64::from(track.id), &track.box_px)).collect());
+        frames.tracks.insert(number, counted.map(|track| mot_box(i64::from(track.id), &track.box_px)).collect());
     }
-    let found = mot::evaluate(&objects, &tracks, MAX_MOT_DISTANCE)?;
-    if found.objects == 0 {
-        return Ok(None);
-    }
-    let hota = hota::evaluate(&objects, &tracks)?;
-    Ok(Some([found.mota, found.idf1, hota.hota, hota.det_a, hota.ass_a, found.switches as f64]))
+    frames
 }
 
 fn is_believed(track: &CameraTrack) -> bool {

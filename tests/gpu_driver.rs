@@ -75,7 +75,7 @@ fn bytes_come_back_as_they_went() {
         assert_eq!(DeviceBuffer::from_bytes(&context, &sent).unwrap().to_vec().unwrap(), sent);
 
         let mut host = PinnedBuffer::new(&context, bytes, HostKind::Pinned).unwrap();
-        assert!(host.iter().all(|&byte| byte == 0) && host.as_ptr().addr() % 64 == 0);
+        assert!(host.iter().all(|&byte| byte == 0) && host.as_ptr().addr().is_multiple_of(64));
         host.copy_from_slice(&sent);
         let there = DeviceBuffer::new(&context, bytes + 7).unwrap();
         let mut back = PinnedBuffer::new(&context, bytes + 2, HostKind::Pinned).unwrap();

@@ -190,7 +190,7 @@ __device__ inline uint64_t sort_key(float score, uint32_t anchor) {
 }
 
 extern "C" __global__ void __launch_bounds__(CATSEYE_DECODE_THREADS)
-catseye_decode(CATSEYE_PARAM CatseyeDecodeParams p) {
+catseye_decode(const CATSEYE_PARAM CatseyeDecodeParams p) {
     uint32_t row = blockIdx.y;
     uint32_t anchor = blockIdx.x * CATSEYE_DECODE_THREADS + threadIdx.x;
     const uint32_t* present = reinterpret_cast<const uint32_t*>(p.present);

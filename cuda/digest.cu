@@ -90,7 +90,7 @@ __device__ uint64_t finish_leaf(const CatseyeDigestItem& item, uint64_t hash, ui
 }
 
 extern "C" __global__ void __launch_bounds__(CATSEYE_DIGEST_THREADS)
-catseye_digest_leaves(CATSEYE_PARAM CatseyeDigestParams p) {
+catseye_digest_leaves(const CATSEYE_PARAM CatseyeDigestParams p) {
     const CatseyeDigestItem& item = p.items[blockIdx.y];
     uint32_t leaf = blockIdx.x * (CATSEYE_DIGEST_THREADS / 4) + threadIdx.x / 4;
     uint32_t accumulator = threadIdx.x % 4;
@@ -110,7 +110,7 @@ catseye_digest_leaves(CATSEYE_PARAM CatseyeDigestParams p) {
     reinterpret_cast<uint64_t*>(item.leaves)[leaf] = hash;
 }
 
-extern "C" __global__ void __launch_bounds__(32) catseye_digest_root(CATSEYE_PARAM CatseyeDigestParams p) {
+extern "C" __global__ void __launch_bounds__(32) catseye_digest_root(const CATSEYE_PARAM CatseyeDigestParams p) {
     const CatseyeDigestItem& item = p.items[blockIdx.x];
     const uint64_t* leaves = reinterpret_cast<const uint64_t*>(item.leaves);
     // the leaves and then the length

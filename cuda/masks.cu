@@ -27,7 +27,7 @@ __device__ inline void add_edges(CatseyeRowRuns& out, uint32_t pixels, uint32_t 
     ends += __popc(end_bits);
 }
 
-extern "C" __global__ void __launch_bounds__(CATSEYE_MASK_THREADS) catseye_masks(CATSEYE_PARAM CatseyeMaskParams p) {
+extern "C" __global__ void __launch_bounds__(CATSEYE_MASK_THREADS) catseye_masks(const CATSEYE_PARAM CatseyeMaskParams p) {
     uint32_t lane = threadIdx.x % 32;
     uint32_t v = blockIdx.x * (CATSEYE_MASK_THREADS / 32) + threadIdx.x / 32;
     uint32_t row = blockIdx.y;
@@ -89,7 +89,7 @@ __device__ int32_t top_of_free_run(const CatseyeMaskParams& p, const uint8_t* co
     return top;
 }
 
-extern "C" __global__ void __launch_bounds__(CATSEYE_MASK_THREADS) catseye_free_tops(CATSEYE_PARAM CatseyeMaskParams p) {
+extern "C" __global__ void __launch_bounds__(CATSEYE_MASK_THREADS) catseye_free_tops(const CATSEYE_PARAM CatseyeMaskParams p) {
     uint32_t index = blockIdx.x * CATSEYE_MASK_THREADS + threadIdx.x;
     uint32_t row = blockIdx.y;
     if (index >= p.tops) return;

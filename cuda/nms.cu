@@ -172,7 +172,7 @@ __device__ uint32_t suppress(const CatseyeNmsParams& p, const uint64_t* sorted, 
     return count;
 }
 
-extern "C" __global__ void __launch_bounds__(CATSEYE_NMS_THREADS) catseye_nms(CATSEYE_PARAM CatseyeNmsParams p) {
+extern "C" __global__ void __launch_bounds__(CATSEYE_NMS_THREADS) catseye_nms(const CATSEYE_PARAM CatseyeNmsParams p) {
     __shared__ uint64_t chunk[CHUNK_KEYS];
     uint32_t row = blockIdx.x;
     uint32_t total = scan_counts(reinterpret_cast<uint32_t*>(p.counts) + (uint64_t)row * (p.blocks + 1), p.blocks);

@@ -201,6 +201,24 @@ struct CatseyeMaskParams {
     uint32_t max_bonnet_rows;
 };
 
+/* What catseye_math computes. */
+#define CATSEYE_MATH_EXP 0
+#define CATSEYE_MATH_SIGMOID 1
+#define CATSEYE_MATH_TANH 2
+/* x to the power of 0.6 and 0.4, for positive x. */
+#define CATSEYE_MATH_POW_06 3
+#define CATSEYE_MATH_POW_04 4
+
+/* catseye_math, for self-tests: target[i] = function of the float whose bits are (first + i * step) mod 2^32. */
+struct CatseyeMathParams {
+    /* Out: float[count]. */
+    uint64_t target;
+    uint32_t count;
+    uint32_t first;
+    uint32_t step;
+    uint32_t function;
+};
+
 /* ---- [digest] --------------------------------------------------------------------------------------------------- */
 
 

@@ -20,6 +20,10 @@ pub mod abi;
 #[cfg(feature = "cuda")]
 pub mod context;
 #[cfg(feature = "cuda")]
+pub mod decode;
+#[cfg(feature = "cuda")]
+pub mod digest;
+#[cfg(feature = "cuda")]
 mod driver;
 #[cfg(feature = "cuda")]
 pub mod graph;

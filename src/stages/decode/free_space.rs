@@ -6,6 +6,8 @@
 //! ray is cut with that line. Where the line folds back, the nearest cut counts, so that free space is never overstated
 //! by it.
 //!
+//! The columns may be followed elsewhere, as on a GPU: [`FreeSpaceFinder::find_in_tops`] takes what came of that.
+//!
 //! Promises: any mask is taken, the result depends on the mask and the mapping only, every range is within 0 and
 //! [`MAX_RANGE_M`], and nothing is allocated after construction.
 
@@ -16,11 +18,11 @@ pub const MAX_RANGE_M: f64 = 80.0;
 /// Half of the fan's opening.
 const HALF_FAN_RAD: f64 = std::f64::consts::FRAC_PI_3;
 /// Every so many columns are followed; a sector covers many more.
-const COLUMN_STEP: usize = 2;
+pub const COLUMN_STEP: usize = 2;
 /// Gaps of so few rows are speckles of the mask, not obstacles.
-const MAX_GAP_ROWS: usize = 2;
+pub const MAX_GAP_ROWS: usize = 2;
 /// The bonnet may cover this part of the mask's height from below.
-const BONNET_PARTS: usize = 8;
+pub const BONNET_PARTS: usize = 8;
 
 /// Where one column's free run ends.
 #[derive(Clone, Copy, Debug)]
@@ -61,16 +63,30 @@ impl FreeSpaceFinder {
         ground_from_mask: &dyn Fn([f64; 2]) -> Option<[f64; 2]>,
         free_space: &mut FreeSpace,
     ) {
-        free_space.first_azimuth_rad = first_azimuth_rad() as f32;
-        free_space.step_rad = step_rad() as f32;
-        free_space.range_m.clear();
         if self.width == 0 || self.height == 0 || self.width.checked_mul(self.height) != Some(mask.len()) {
+            self.begin(free_space);
+            return;
+        }
+        let columns = (0..self.width).step_by(COLUMN_STEP);
+        self.find_in_tops(columns.map(|u| self.top_of_free_run(mask, u)), ground_from_mask, free_space);
+    }
+
+    /// As [`FreeSpaceFinder::find`], from the highest row of the free run of every followed column, left to right, as a
+    /// mask of this size has them; none where the run does not begin above the bonnet.
+    pub fn find_in_tops(
+        &self,
+        tops: impl Iterator<Item = Option<usize>>,
+        ground_from_mask: &dyn Fn([f64; 2]) -> Option<[f64; 2]>,
+        free_space: &mut FreeSpace,
+    ) {
+        self.begin(free_space);
+        if self.width == 0 || self.height == 0 {
             return;
         }
         let mut ranges = [f64::INFINITY; FREE_SPACE_SECTORS];
         let mut previous: Option<ColumnEnd> = None;
-        for u in (0..self.width).step_by(COLUMN_STEP) {
-            let end = self.column_end(mask, u, ground_from_mask);
+        for (u, top) in (0..self.width).step_by(COLUMN_STEP).zip(tops) {
+            let end = self.column_end(u, top.filter(|top| *top < self.height), ground_from_mask);
             if let (Some(a), Some(b)) = (previous, end) {
                 self.cut_sectors(a, b, &mut ranges);
             }
@@ -84,16 +100,24 @@ impl FreeSpaceFinder {
         }
     }
 
-    /// The end of a column's free run on the ground; nothing when the column does not see the ground.
+    /// The fan without a sector.
+    fn begin(&self, free_space: &mut FreeSpace) {
+        free_space.first_azimuth_rad = first_azimuth_rad() as f32;
+        free_space.step_rad = step_rad() as f32;
+        free_space.range_m.clear();
+    }
+
+    /// The end on the ground of a column's free run with this highest row; nothing when the column does not see the
+    /// ground.
     fn column_end(
         &self,
-        mask: &[u8],
         u: usize,
+        top: Option<usize>,
         ground_from_mask: &dyn Fn([f64; 2]) -> Option<[f64; 2]>,
     ) -> Option<ColumnEnd> {
         let bottom = self.height.checked_sub(1)?;
         let ground = |v: usize| ground_from_mask([u as f64, v as f64]).and_then(bounded);
-        let Some(top) = self.top_of_free_run(mask, u) else {
+        let Some(top) = top else {
             return ground(bottom).map(|ground| ColumnEnd { ground, free: false });
         };
         if let Some(ground) = ground(top) {
@@ -115,11 +139,12 @@ impl FreeSpaceFinder {
         Some(ColumnEnd { ground: best, free: true })
     }
 
-    /// The highest row of the column's free run; nothing when it does not begin above the bonnet.
-    fn top_of_free_run(&self, mask: &[u8], u: usize) -> Option<usize> {
+    /// The highest row of a column's free run; nothing when it does not begin above the bonnet. The mask has the
+    /// finder's width.
+    pub fn top_of_free_run(&self, mask: &[u8], u: usize) -> Option<usize> {
         let mut top = None;
         let mut gap = 0;
-        for (v, row) in mask.chunks_exact(self.width).enumerate().rev() {
+        for (v, row) in mask.chunks_exact(self.width.max(1)).enumerate().rev() {
             if row.get(u).is_some_and(|pixel| *pixel != 0) {
                 top = Some(v);
                 gap = 0;
@@ -302,6 +327,17 @@ mod tests {
             FreeSpaceFinder::new(WIDTH, HEIGHT).find(&vec![1; WIDTH * HEIGHT], mapping, &mut free_space);
             assert!(free_space.range_m.iter().all(|range| (0.0..=80.0).contains(range)));
         }
+    }
+
+    #[test]
+    fn tops_outside_the_mask_are_none() {
+        let camera = FlatCamera::default();
+        let ground = |pixel: [f64; 2]| camera.ground(pixel);
+        let finder = FreeSpaceFinder::new(WIDTH, HEIGHT);
+        let (mut none, mut outside) = (FreeSpace::default(), FreeSpace::default());
+        finder.find_in_tops((0..WIDTH / COLUMN_STEP).map(|_| None), &ground, &mut none);
+        finder.find_in_tops((0..WIDTH / COLUMN_STEP).map(|_| Some(HEIGHT)), &ground, &mut outside);
+        assert_eq!(none, outside);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! run of marked pixels becomes a point on the ground, points join the line whose straight continuation they fit best,
 //! and each line with enough evidence is fitted by least squares.
 //!
+//! The runs may come from elsewhere, as from a GPU that read the mask: [`LaneFinder::find_in_runs`] takes those.
+//!
 //! Promises: any mask is taken (a row that is mostly noise is skipped), the result depends on the mask and the mapping
 //! only, ties fall to the older line and then to the left run, and nothing is allocated after construction.
 
@@ -13,7 +15,7 @@ use crate::messages::{LaneCurve, MAX_LANES};
 /// Farthest ground point that is used; a pixel covers metres beyond it.
 const MAX_RANGE_M: f64 = 60.0;
 /// More runs than this in one row are noise, not markings.
-const MAX_RUNS: usize = 24;
+pub const MAX_RUNS: usize = 24;
 /// Widest run in parts of the mask's width; wider ones are stop lines and crossings.
 const MAX_RUN_PARTS: usize = 8;
 /// Lines that are followed at a time.
@@ -43,6 +45,37 @@ const SORT_AT_M: f32 = 10.0;
 
 /// A point on the ground: x and y in the vehicle frame, metres.
 type Ground = [f64; 2];
+
+/// A run of marked pixels in a row of a mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its first column.
+    pub first: usize,
+    /// The column behind its last.
+    pub end: usize,
+}
+
+/// The runs of one row, left to right; none when the row is noise.
+pub type RowRuns = heapless::Vec<Run, MAX_RUNS>;
+
+/// The runs in a row of a mask (0 is no marking).
+pub fn runs_of_row(pixels: &[u8]) -> RowRuns {
+    let mut runs = RowRuns::new();
+    let mut start = None;
+    for (u, pixel) in pixels.iter().copied().chain(std::iter::once(0)).enumerate() {
+        match (start, pixel != 0) {
+            (None, true) => start = Some(u),
+            (Some(first), false) => {
+                start = None;
+                if runs.push(Run { first, end: u }).is_err() {
+                    return RowRuns::new();
+                }
+            }
+            _ => {}
+        }
+    }
+    runs
+}
 
 /// Points that belong together, nearest first.
 #[derive(Debug)]
@@ -146,37 +179,43 @@ impl LaneFinder {
         ground_from_mask: &dyn Fn([f64; 2]) -> Option<[f64; 2]>,
         lanes: &mut heapless::Vec<LaneCurve, MAX_LANES>,
     ) {
-        lanes.clear();
-        self.used = 0;
         if self.width == 0 || self.width.checked_mul(self.height) != Some(mask.len()) {
+            lanes.clear();
             return;
         }
-        for (v, pixels) in mask.chunks_exact(self.width).enumerate().rev() {
-            self.read_row(pixels, v, ground_from_mask);
+        self.find_in_runs(mask.chunks_exact(self.width).map(runs_of_row), ground_from_mask, lanes);
+    }
+
+    /// As [`LaneFinder::find`], from the runs of all rows of a mask from top to bottom, as [`runs_of_row`] reads them.
+    /// Another number of rows gives no lanes, and a run that does not lie in the row gives no point.
+    pub fn find_in_runs<R: IntoIterator<Item = Run>>(
+        &mut self,
+        rows: impl DoubleEndedIterator<Item = R> + ExactSizeIterator,
+        ground_from_mask: &dyn Fn([f64; 2]) -> Option<[f64; 2]>,
+        lanes: &mut heapless::Vec<LaneCurve, MAX_LANES>,
+    ) {
+        lanes.clear();
+        self.used = 0;
+        if rows.len() != self.height {
+            return;
+        }
+        for (v, runs) in rows.enumerate().rev() {
+            self.read_row(runs, v, ground_from_mask);
             self.extend_lines();
         }
         self.fit_lines(lanes);
     }
 
-    /// Puts the ground points of one row's runs into `row`, left to right; none when the row is noise.
-    fn read_row(&mut self, pixels: &[u8], v: usize, ground_from_mask: &dyn Fn([f64; 2]) -> Option<[f64; 2]>) {
+    /// Puts the ground points of one row's runs into `row`, left to right.
+    fn read_row(
+        &mut self,
+        runs: impl IntoIterator<Item = Run>,
+        v: usize,
+        ground_from_mask: &dyn Fn([f64; 2]) -> Option<[f64; 2]>,
+    ) {
         self.row.clear();
-        let mut runs: heapless::Vec<(usize, usize), MAX_RUNS> = heapless::Vec::new();
-        let mut start = None;
-        for (u, pixel) in pixels.iter().copied().chain(std::iter::once(0)).enumerate() {
-            match (start, pixel != 0) {
-                (None, true) => start = Some(u),
-                (Some(first), false) => {
-                    start = None;
-                    if runs.push((first, u)).is_err() {
-                        return;
-                    }
-                }
-                _ => {}
-            }
-        }
-        for &(first, end) in &runs {
-            if (end - first) * MAX_RUN_PARTS > self.width {
+        for Run { first, end } in runs {
+            if first >= end || end > self.width || (end - first) * MAX_RUN_PARTS > self.width {
                 continue;
             }
             let middle = (first + end - 1) as f64 * 0.5;
@@ -184,7 +223,7 @@ impl LaneFinder {
             if !(point[0] > 0.0 && point[0] <= MAX_RANGE_M && point[1].abs() <= MAX_RANGE_M) {
                 continue;
             }
-            // there are no more points than runs, and those fit
+            // a row has no more runs than fit
             if self.row.push(point).is_err() {
                 return;
             }
@@ -470,6 +509,30 @@ mod tests {
         let mut lanes = heapless::Vec::new();
         finder.find(&[], &Some, &mut lanes);
         assert!(lanes.is_empty());
+    }
+
+    #[test]
+    fn rows_are_read_as_runs() {
+        let run = |first: usize, end: usize| Run { first, end };
+        assert_eq!(runs_of_row(&[1, 1, 0, 0, 1, 0, 1]), [run(0, 2), run(4, 5), run(6, 7)]);
+        assert_eq!(runs_of_row(&[0; 4]), []);
+        assert_eq!(runs_of_row(&[0, 1].repeat(MAX_RUNS)).len(), MAX_RUNS);
+        assert_eq!(runs_of_row(&[0, 1].repeat(MAX_RUNS + 1)), []);
+    }
+
+    #[test]
+    fn runs_that_cannot_be_give_nothing() {
+        let camera = FlatCamera::default();
+        let mut lanes = heapless::Vec::new();
+        let mut finder = LaneFinder::new(WIDTH, HEIGHT);
+        let bad = [Run { first: 9, end: 9 }, Run { first: 7, end: 3 }, Run { first: 10, end: WIDTH + 1 }];
+        let ground = |pixel: [f64; 2]| camera.ground(pixel);
+        finder.find_in_runs((0..HEIGHT).map(|_| bad), &ground, &mut lanes);
+        assert!(lanes.is_empty());
+        finder.find_in_runs((0..HEIGHT - 1).map(|_| [Run { first: 300, end: 302 }]), &ground, &mut lanes);
+        assert!(lanes.is_empty());
+        finder.find_in_runs((0..HEIGHT).map(|_| [Run { first: 300, end: 302 }]), &ground, &mut lanes);
+        assert_eq!(lanes.len(), 1);
     }
 
     #[test]

@@ -401,7 +401,7 @@ fn recognise_several(outputs: &[TensorSpec]) -> Option<Head> {
     is_picodet(outputs).then_some(Head::PicoDet)
 }
 
-fn position(outputs: &[TensorSpec], name: &str) -> Option<usize> {
+pub(crate) fn position(outputs: &[TensorSpec], name: &str) -> Option<usize> {
     outputs.iter().position(|output| output.name == name)
 }
 

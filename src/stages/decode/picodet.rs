@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Most bins per distance; the published models have 8.
-const MAX_BINS: usize = 32;
+pub(crate) const MAX_BINS: usize = 32;
 
 /// Reads PicoDet outputs.
 struct PicoDet {

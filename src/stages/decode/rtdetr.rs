@@ -15,7 +15,7 @@ use super::{
 /// Queries of the published models.
 pub const USUAL_QUERIES: usize = 300;
 /// Most queries that are taken.
-const MAX_QUERIES: usize = 2048;
+pub(crate) const MAX_QUERIES: usize = 2048;
 
 /// Where boxes and scores are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Anchors per grid cell.
-const ANCHORS_PER_CELL: usize = 3;
+pub(crate) const ANCHORS_PER_CELL: usize = 3;
 
 /// Reads YOLOv5 outputs.
 struct YoloV5 {

@@ -48,6 +48,7 @@
 pub mod diff;
 pub mod eval;
 pub mod file;
+pub mod gpu;
 pub mod header;
 pub mod log;
 pub mod math;

@@ -1,0 +1,214 @@
+//! Memory: the device's own, and the host's that the device reaches without help.
+
+use std::ffi::c_void;
+use std::ops::{Deref, DerefMut, Range};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use cudarc::driver::sys;
+
+use super::context::Context;
+use super::driver::OUT_OF_MEMORY;
+use super::error::GpuError;
+
+/// Bytes in the device's memory. Fresh ones hold anything.
+#[derive(Debug)]
+pub struct DeviceBuffer {
+    context: Arc<Context>,
+    address: u64,
+    len: usize,
+}
+
+impl DeviceBuffer {
+    /// Asks for memory.
+    pub fn new(context: &Arc<Context>, bytes: usize) -> Result<Self, GpuError> {
+        let driver = context.current()?;
+        let mut address = 0;
+        // SAFETY: the place can be written. A buffer of nothing has a byte, so that every buffer has an address.
+        let status = unsafe { (driver.cuMemAlloc_v2)(&raw mut address, bytes.max(1)) };
+        allocated(context, "cuMemAlloc_v2", status, bytes)?;
+        Ok(Self { context: Arc::clone(context), address, len: bytes })
+    }
+
+    /// A buffer with these bytes. Waits.
+    pub fn from_bytes(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, GpuError> {
+        let buffer = Self::new(context, bytes.len())?;
+        buffer.upload_now(0, bytes)?;
+        Ok(buffer)
+    }
+
+    /// Its address on the device, for kernels; at least 256-byte aligned.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies bytes in, after all work on the device, and waits for it.
+    pub fn upload_now(&self, offset: usize, bytes: &[u8]) -> Result<(), GpuError> {
+        let address = self.part(offset, bytes.len())?;
+        self.context.synchronize()?;
+        let driver = self.context.current()?;
+        // SAFETY: both ends have room, as checked; the host's bytes live until the call returns.
+        let status = unsafe { (driver.cuMemcpyHtoD_v2)(address, bytes.as_ptr().cast(), bytes.len()) };
+        self.context.answer("cuMemcpyHtoD_v2", status)?;
+        // the call may return when the bytes are staged, and streams here do not wait for it
+        self.context.synchronize()
+    }
+
+    /// Copies bytes out, after all work on the device, and waits for it.
+    pub fn download_now(&self, offset: usize, bytes: &mut [u8]) -> Result<(), GpuError> {
+        let address = self.part(offset, bytes.len())?;
+        self.context.synchronize()?;
+        let driver = self.context.current()?;
+        // SAFETY: both ends have room, as checked, and the call returns when the bytes are there.
+        let status = unsafe { (driver.cuMemcpyDtoH_v2)(bytes.as_mut_ptr().cast(), address, bytes.len()) };
+        self.context.answer("cuMemcpyDtoH_v2", status)
+    }
+
+    /// All bytes, after all work on the device. Waits.
+    pub fn to_vec(&self) -> Result<Vec<u8>, GpuError> {
+        let mut bytes = vec![0; self.len];
+        self.download_now(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The address of a part that is all inside.
+    pub(super) fn part(&self, offset: usize, bytes: usize) -> Result<u64, GpuError> {
+        inside(&(offset..offset.saturating_add(bytes)), self.len)?;
+        Ok(self.address + offset as u64)
+    }
+}
+
+impl Drop for DeviceBuffer {
+    fn drop(&mut self) {
+        let driver = self.context.current_for_drop();
+        // SAFETY: allocated in `new`, freed once. The driver waits for work that uses it.
+        unsafe { (driver.cuMemFree_v2)(self.address) };
+    }
+}
+
+/// What page-locked memory is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostKind {
+    /// A source and target of asynchronous copies.
+    Pinned,
+    /// As that, and kernels read and write it where it lies.
+    Mapped,
+}
+
+/// Page-locked memory of the host, zero at first. The CPU caches it, so that reading it is as fast as any memory.
+#[derive(Debug)]
+pub struct PinnedBuffer {
+    context: Arc<Context>,
+    start: NonNull<u8>,
+    len: usize,
+    device_address: Option<u64>,
+}
+
+// SAFETY: it owns its bytes as a `Box<[u8]>` does.
+unsafe impl Send for PinnedBuffer {}
+// SAFETY: as above.
+unsafe impl Sync for PinnedBuffer {}
+
+impl PinnedBuffer {
+    /// Asks for memory, aligned to at least 64 bytes.
+    pub fn new(context: &Arc<Context>, bytes: usize, kind: HostKind) -> Result<Self, GpuError> {
+        let driver = context.current()?;
+        let flags = match kind {
+            HostKind::Pinned => sys::CU_MEMHOSTALLOC_PORTABLE,
+            HostKind::Mapped => sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP,
+        };
+        let mut start: *mut c_void = std::ptr::null_mut();
+        // SAFETY: the place can be written. A buffer of nothing has a byte, so that every buffer has an address.
+        let status = unsafe { (driver.cuMemHostAlloc)(&raw mut start, bytes.max(1), flags) };
+        allocated(context, "cuMemHostAlloc", status, bytes)?;
+        let start = NonNull::new(start.cast::<u8>()).ok_or(GpuError::OutOfMemory { bytes })?;
+        // SAFETY: as many bytes were just allocated, and nobody else knows of them.
+        unsafe { start.as_ptr().write_bytes(0, bytes.max(1)) };
+        let mut buffer = Self { context: Arc::clone(context), start, len: bytes, device_address: None };
+        if kind == HostKind::Mapped {
+            let mut address = 0;
+            // SAFETY: the place can be written, and the memory was allocated to be mapped.
+            let status = unsafe { (driver.cuMemHostGetDevicePointer_v2)(&raw mut address, start.as_ptr().cast(), 0) };
+            context.answer("cuMemHostGetDevicePointer_v2", status)?;
+            buffer.device_address = Some(address);
+        }
+        Ok(buffer)
+    }
+
+    /// Where the device sees it, if it was made to be mapped.
+    #[must_use]
+    pub fn device_address(&self) -> Option<u64> {
+        self.device_address
+    }
+
+    /// The bytes of a range that is all inside, as an address of the host.
+    pub(super) fn part(&self, range: &Range<usize>) -> Result<*mut c_void, GpuError> {
+        inside(range, self.len)?;
+        // SAFETY: inside the allocation, as checked.
+        Ok(unsafe { self.start.as_ptr().add(range.start) }.cast())
+    }
+}
+
+impl Deref for PinnedBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: allocated and zeroed in `new`, and borrowed as `self` is.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for PinnedBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `self` is borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for PinnedBuffer {
+    fn drop(&mut self) {
+        let driver = self.context.current_for_drop();
+        // SAFETY: the context is current. A copy that is under way must not find the memory gone.
+        unsafe { (driver.cuCtxSynchronize)() };
+        // SAFETY: allocated in `new`, freed once.
+        unsafe { (driver.cuMemFreeHost)(self.start.as_ptr().cast()) };
+    }
+}
+
+fn allocated(context: &Context, call: &'static str, status: u32, bytes: usize) -> Result<(), GpuError> {
+    if status == OUT_OF_MEMORY { Err(GpuError::OutOfMemory { bytes }) } else { context.answer(call, status) }
+}
+
+pub(super) fn inside(range: &Range<usize>, len: usize) -> Result<(), GpuError> {
+    if range.start <= range.end && range.end <= len {
+        return Ok(());
+    }
+    Err(GpuError::OutOfBounds { start: range.start, end: range.end, len })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_stay_inside() {
+        assert_eq!(inside(&(0..0), 0), Ok(()));
+        assert_eq!(inside(&(2..5), 5), Ok(()));
+        assert_eq!(inside(&(2..6), 5), Err(GpuError::OutOfBounds { start: 2, end: 6, len: 5 }));
+        let reversed = Range { start: 3, end: 2 };
+        assert_eq!(inside(&reversed, 5), Err(GpuError::OutOfBounds { start: 3, end: 2, len: 5 }));
+    }
+}

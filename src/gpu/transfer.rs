@@ -1,0 +1,113 @@
+//! How pictures reach the kernels: read where they lie in the host's memory, or copied to the device first.
+//!
+//! On a device that shares the CPU's memory a copy is work for nothing, unless the device reads mapped memory slowly; that is
+//! measured once at the start. Both ways give the same bytes.
+
+use std::sync::Arc;
+
+use super::abi::CatseyeProbeParams;
+use super::context::Context;
+use super::error::GpuError;
+use super::kernels::{Kernel, Kernels};
+use super::memory::{DeviceBuffer, HostKind, PinnedBuffer};
+use super::stream::{Event, Priority, Stream};
+
+/// One way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transfer {
+    /// Kernels read the host's memory.
+    Mapped,
+    /// An asynchronous copy, then kernels read the device's memory.
+    Copy,
+}
+
+/// What a person asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransferMode {
+    /// What is faster on this device.
+    #[default]
+    Auto,
+    /// [`Transfer::Mapped`].
+    Mapped,
+    /// [`Transfer::Copy`].
+    Copy,
+}
+
+/// What was chosen, and the times that decided where something was measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TransferChoice {
+    /// The way to take.
+    pub transfer: Transfer,
+    /// How long a kernel took to read a picture the one way and the other.
+    pub measured: Option<TransferTimes>,
+}
+
+/// Milliseconds for [`MEASURED_BYTES`], the least of some rounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TransferTimes {
+    /// Read where they lie.
+    pub mapped_ms: f32,
+    /// Copied, then read.
+    pub copied_ms: f32,
+}
+
+/// What the measurement moves: about four pictures of two megapixels in YUV 4:2:2.
+pub const MEASURED_BYTES: usize = 16 << 20;
+
+const ROUNDS: usize = 10;
+
+impl TransferMode {
+    /// The way to take on this device.
+    pub fn choose(self, context: &Arc<Context>) -> Result<TransferChoice, GpuError> {
+        match self {
+            Self::Auto => measure_mapped(context),
+            Self::Mapped => Ok(TransferChoice { transfer: Transfer::Mapped, measured: None }),
+            Self::Copy => Ok(TransferChoice { transfer: Transfer::Copy, measured: None }),
+        }
+    }
+}
+
+/// Measures both ways on a device that shares the CPU's memory; on another one copies are chosen without measuring.
+pub fn measure_mapped(context: &Arc<Context>) -> Result<TransferChoice, GpuError> {
+    if !context.is_integrated() {
+        return Ok(TransferChoice { transfer: Transfer::Copy, measured: None });
+    }
+    let times = time_both(context)?;
+    let transfer = if times.mapped_ms <= times.copied_ms { Transfer::Mapped } else { Transfer::Copy };
+    Ok(TransferChoice { transfer, measured: Some(times) })
+}
+
+/// Measures both ways on any device.
+pub fn time_both(context: &Arc<Context>) -> Result<TransferTimes, GpuError> {
+    let probe = Kernels::load(context)?.get("catseye_probe")?;
+    let stream = Stream::new(context, Priority::Normal)?;
+    let (start, end) = (Event::new(context)?, Event::new(context)?);
+    let host = PinnedBuffer::new(context, MEASURED_BYTES, HostKind::Mapped)?;
+    let copy = DeviceBuffer::new(context, MEASURED_BYTES)?;
+    let target = DeviceBuffer::new(context, MEASURED_BYTES)?;
+    let mapped = host.device_address().ok_or(GpuError::NotMapped)?;
+    let time = |work: &dyn Fn() -> Result<(), GpuError>| {
+        let mut least = f32::INFINITY;
+        for _ in 0..ROUNDS {
+            stream.record(&start)?;
+            work()?;
+            stream.record(&end)?;
+            end.synchronize()?;
+            least = least.min(end.elapsed_ms(&start)?);
+        }
+        Ok::<f32, GpuError>(least)
+    };
+    Ok(TransferTimes {
+        mapped_ms: time(&|| read(&stream, &probe, mapped, &target))?,
+        copied_ms: time(&|| {
+            stream.upload(&host, 0..MEASURED_BYTES, &copy, 0)?;
+            read(&stream, &probe, copy.address(), &target)
+        })?,
+    })
+}
+
+fn read(stream: &Stream, probe: &Kernel, source: u64, target: &DeviceBuffer) -> Result<(), GpuError> {
+    let bytes = MEASURED_BYTES as u64;
+    let params = CatseyeProbeParams { source, target: target.address(), bytes, pattern: 1, reserved: 0 };
+    stream.launch(probe, [1024, 1, 1], [256, 1, 1], 0, &params)
+}

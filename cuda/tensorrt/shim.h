@@ -8,8 +8,17 @@
 #ifndef CATSEYE_TENSORRT_SHIM_H
 #define CATSEYE_TENSORRT_SHIM_H
 
+/* bindgen shall not need standard headers. */
+#ifdef CATSEYE_BINDGEN
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+typedef unsigned long size_t;
+#else
 #include <stddef.h>
 #include <stdint.h>
+#endif
 
 #ifdef __cplusplus
 extern "C" {

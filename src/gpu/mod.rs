@@ -29,6 +29,8 @@ pub mod kernels;
 pub mod memory;
 #[cfg(feature = "cuda")]
 pub mod stream;
+#[cfg(feature = "tensorrt")]
+pub mod tensorrt;
 #[cfg(feature = "cuda")]
 pub mod transfer;
 

@@ -20,7 +20,7 @@ pub fn write(out: &Path) -> Result<(), String> {
     let bindings = bindgen::Builder::default()
         .header("cuda/catseye.h")
         .clang_arg("-DCATSEYE_BINDGEN")
-        .allowlist_item("(?i)catseye.*")
+        .allowlist_item("(catseye|Catseye|CATSEYE).*")
         .derive_default(true)
         .derive_partialeq(true)
         .use_core()

@@ -113,7 +113,7 @@ fn write_bindings(out: &Path) -> Result<(), String> {
     let bindings = bindgen::Builder::default()
         .header("cuda/tensorrt/shim.h")
         .clang_arg("-DCATSEYE_BINDGEN")
-        .allowlist_item("(?i)catseye.*")
+        .allowlist_item("(catseye|Catseye|CATSEYE).*")
         .prepend_enum_name(false)
         .derive_default(true)
         .use_core()

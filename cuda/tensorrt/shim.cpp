@@ -19,6 +19,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -137,6 +138,17 @@ template <typename Body> CatseyeTrtStatus guarded(Log &log, Body body) noexcept 
     return CATSEYE_TRT_EXCEPTION;
 }
 
+// The destructor's place in the parser's table differs between 8.6.0 and 8.6.1; that of the function for it does not.
+struct DestroyParser {
+    void operator()(nvonnxparser::IParser *parser) const noexcept {
+#if NV_TENSORRT_MAJOR == 8
+        parser->destroy();
+#else
+        delete parser;
+#endif
+    }
+};
+
 } // namespace
 
 struct CatseyeTrtLibrary {
@@ -161,7 +173,7 @@ struct CatseyeTrtBuilder {
     CatseyeTrtLibrary &library;
     std::unique_ptr<nv::IBuilder> builder;
     std::unique_ptr<nv::INetworkDefinition> network;
-    std::unique_ptr<nvonnxparser::IParser> parser; // holds the weights that the network points to
+    std::unique_ptr<nvonnxparser::IParser, DestroyParser> parser; // holds the weights that the network points to
 };
 
 struct CatseyeTrtRuntime {
@@ -353,6 +365,70 @@ CatseyeTrtStatus builder_fix_shape(CatseyeTrtBuilder *builder, char const *input
         return CATSEYE_TRT_OK;
     }
     return CATSEYE_TRT_NO_TENSOR;
+}
+
+// Layers whose dimensions the exporter wrote down for one picture, with the batch in front.
+void set_leading_one(nv::ILayer &layer, int32_t batch) {
+    auto const has_leading_one = [](nv::Dims const &dims) { return dims.nbDims > 1 && dims.d[0] == 1; };
+    bool const is_static = layer.getNbInputs() == 1;
+    if (layer.getType() == nv::LayerType::kSHUFFLE && is_static) {
+        auto &shuffle = static_cast<nv::IShuffleLayer &>(layer);
+        nv::Dims dims = shuffle.getReshapeDimensions();
+        if (has_leading_one(dims)) {
+            dims.d[0] = batch;
+            shuffle.setReshapeDimensions(dims);
+        }
+    } else if (layer.getType() == nv::LayerType::kSLICE && is_static) {
+        auto &slice = static_cast<nv::ISliceLayer &>(layer);
+        nv::Dims dims = slice.getSize();
+        if (has_leading_one(dims) && slice.getStart().d[0] == 0) {
+            dims.d[0] = batch;
+            slice.setSize(dims);
+        }
+    }
+}
+
+// Follows the pictures through the network, but not constants, and not what is computed of shapes.
+CatseyeTrtStatus set_batch(CatseyeTrtBuilder &builder, int32_t batch) {
+    nv::INetworkDefinition &network = *builder.network;
+    std::set<nv::ITensor const *> carriers;
+    for (int32_t index = 0; index < network.getNbInputs(); ++index) {
+        nv::ITensor *input = network.getInput(index);
+        nv::Dims dims = input->getDimensions();
+        if (dims.nbDims < 1) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        dims.d[0] = batch;
+        input->setDimensions(dims);
+        carriers.insert(input);
+    }
+    for (int32_t index = 0; index < network.getNbLayers(); ++index) {
+        nv::ILayer &layer = *network.getLayer(index);
+        bool carries = false;
+        for (int32_t input = 0; input < layer.getNbInputs(); ++input) {
+            carries |= carriers.count(layer.getInput(input)) != 0;
+        }
+        if (!carries || layer.getType() == nv::LayerType::kSHAPE) {
+            continue;
+        }
+        set_leading_one(layer, batch);
+        for (int32_t output = 0; output < layer.getNbOutputs(); ++output) {
+            carriers.insert(layer.getOutput(output));
+        }
+    }
+    for (int32_t index = 0; index < network.getNbOutputs(); ++index) {
+        nv::ITensor const *output = network.getOutput(index);
+        nv::Dims const dims = output->getDimensions();
+        if (dims.nbDims < 1 || dims.d[0] != batch) {
+            builder.library.log.error(std::string(output->getName()) + " does not begin with the batch");
+            return CATSEYE_TRT_REFUSED;
+        }
+    }
+    return CATSEYE_TRT_OK;
+}
+
+CatseyeTrtStatus builder_set_batch(CatseyeTrtBuilder *builder, int32_t batch) {
+    return guarded(builder->library.log, [&] { return set_batch(*builder, batch); });
 }
 
 #if CATSEYE_TRT_HAS_CALIBRATION
@@ -730,6 +806,7 @@ CatseyeTrtApi const API = {
     builder_tensor_count,
     builder_tensor,
     builder_fix_shape,
+    builder_set_batch,
     builder_build,
     builder_dla_cores,
     builder_destroy,

@@ -139,6 +139,9 @@ typedef struct CatseyeTrtApi {
                                        CatseyeTrtTensor *tensor);
     CatseyeTrtStatus (*builder_fix_shape)(CatseyeTrtBuilder *builder, const char *input, const int64_t *dims,
                                           int32_t rank);
+    /* Sets the first dimension of every input, and of the reshapes and slices that were exported for a batch of one.
+       Refused where an output does not then begin with the batch. */
+    CatseyeTrtStatus (*builder_set_batch)(CatseyeTrtBuilder *builder, int32_t batch);
     CatseyeTrtStatus (*builder_build)(CatseyeTrtBuilder *builder, const CatseyeTrtBuildOptions *options,
                                       CatseyeTrtBlob **plan, CatseyeTrtBlob **timing_cache);
     int32_t (*builder_dla_cores)(const CatseyeTrtBuilder *builder);

@@ -167,6 +167,15 @@ impl Builder {
         self.library.answer(status, "fix a shape")
     }
 
+    /// Sets how many pictures a run takes, also for a model that was exported for one: reshapes and slices that name it follow.
+    pub fn set_batch(&mut self, batch: u32) -> Result<(), TensorRtError> {
+        let batch = i32::try_from(batch).unwrap_or(i32::MAX);
+        // SAFETY: the builder is alive.
+        let status =
+            unsafe { status_of(self.library.api.builder_set_batch, |set| set(self.raw.as_ptr(), batch)) };
+        self.library.answer(status, "take so many pictures at a time")
+    }
+
     /// Builds. `progress` is called on TensorRT's threads, and stops the build with a break.
     pub fn build(
         &mut self,

@@ -20,7 +20,7 @@ pub fn write(out: &Path) -> Result<(), String> {
     let bindings = bindgen::Builder::default()
         .header("cuda/catseye.h")
         .clang_arg("-DCATSEYE_BINDGEN")
-        .allowlist_item("(catseye|Catseye|CATSEYE).*")
+        .allowlist_item("(Catseye|CATSEYE_).*")
         .derive_default(true)
         .derive_partialeq(true)
         .use_core()

@@ -41,6 +41,7 @@
 //! * [`replay`] is the edge at work: it admits ticks, keeps the decisions, and hands what comes out to a [`tap`].
 //! * [`header`] says what ran, [`diff`] where two runs part.
 //! * [`sim`] makes drives whose truth is known; [`truth`] is how that is written down, and [`eval`] measures against it.
+//! * [`gpu`] is the layer over NVIDIA's driver, with the feature `cuda`.
 //! * [`models`] holds the network that comes with catseye; [`view`] draws for people, [`math`] holds the functions all stages share.
 //!
 //! A planner, a network and a stage of one's own are in the repository's `examples/`.

@@ -72,6 +72,14 @@ pub enum GpuError {
         /// What there is.
         built: String,
     },
+    /// The driver refuses an embedded file.
+    #[error("the kernels of {file} do not load: {cause}")]
+    NotLoaded {
+        /// The source file in `cuda/`.
+        file: &'static str,
+        /// What the driver answered.
+        cause: Failure,
+    },
     /// No embedded file has this kernel.
     #[error("no kernel is called {name}")]
     NoKernel {

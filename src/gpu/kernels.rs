@@ -11,7 +11,7 @@ use cudarc::driver::sys;
 
 use super::context::Context;
 use super::driver::NOT_FOUND;
-use super::error::GpuError;
+use super::error::{Failure, GpuError};
 
 /// One kernel file, compiled.
 struct Cubin {
@@ -19,6 +19,7 @@ struct Cubin {
     compiler: (u32, u32),
     /// Compute capability it was made for.
     device: (u32, u32),
+    /// The source in `cuda/`.
     file: &'static str,
     bytes: &'static [u8],
 }
@@ -56,7 +57,7 @@ impl Kernels {
             let mut raw = std::ptr::null_mut();
             // SAFETY: the place can be written. The bytes are a whole cubin, as the compiler made it.
             let status = unsafe { (driver.cuModuleLoadData)(&raw mut raw, cubin.bytes.as_ptr().cast::<c_void>()) };
-            context.answer("cuModuleLoadData", status)?;
+            context.answer("cuModuleLoadData", status).map_err(|error| not_loaded(cubin.file, error))?;
             modules.raw.push(raw);
             (compiler, device) = (cubin.compiler, cubin.device);
         }
@@ -144,6 +145,13 @@ impl Drop for Modules {
             // SAFETY: loaded once, unloaded once; every kernel of it held an `Arc` of `self`.
             unsafe { (driver.cuModuleUnload)(module) };
         }
+    }
+}
+
+fn not_loaded(file: &'static str, error: GpuError) -> GpuError {
+    match error {
+        GpuError::Call { call, name, code } => GpuError::NotLoaded { file, cause: Failure { call, name, code } },
+        other => other,
     }
 }
 

@@ -1,0 +1,306 @@
+//! The layer over the driver, on a real device: what goes up comes down, graphs repeat, events order, failures are named.
+//! Without a device all tests but the last say so and pass.
+#![cfg(feature = "cuda")]
+
+use std::process::Command;
+use std::sync::Arc;
+
+use catseye::gpu::abi::CatseyeProbeParams;
+use catseye::gpu::transfer::time_both;
+use catseye::gpu::{
+    Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernel, Kernels, PinnedBuffer, Priority, Stream, Transfer,
+    TransferMode, measure_mapped,
+};
+
+/// Sizes at and around the ends of words, warps, blocks and pages.
+const SIZES: [usize; 11] = [1, 3, 31, 32, 33, 255, 256, 257, 4095, 65_537, 1_000_003];
+
+fn device() -> Option<Arc<Context>> {
+    match Context::open(0) {
+        Ok(context) => Some(context),
+        Err(reason @ (GpuError::NoDriver { .. } | GpuError::NoDevice)) => {
+            println!("skipped: {reason}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn probe(context: &Arc<Context>) -> Kernel {
+    Kernels::load(context).unwrap().get("catseye_probe").unwrap()
+}
+
+fn run_probe(
+    stream: &Stream,
+    probe: &Kernel,
+    source: u64,
+    target: u64,
+    bytes: usize,
+    pattern: u32,
+) -> Result<(), GpuError> {
+    let params = CatseyeProbeParams { source, target, bytes: bytes as u64, pattern, reserved: 0 };
+    let blocks = u32::try_from(bytes.div_ceil(128).clamp(1, 500)).unwrap();
+    stream.launch(probe, [blocks, 1, 1], [128, 1, 1], 0, &params)
+}
+
+fn picture(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
+/// What `times` runs of the probe kernel make of a source.
+fn expected(source: &[u8], pattern: u8, times: usize) -> Vec<u8> {
+    let step = |i: usize| (usize::from(pattern) + i).wrapping_mul(times) as u8;
+    source.iter().enumerate().map(|(i, byte)| byte.wrapping_add(step(i))).collect()
+}
+
+#[test]
+fn a_device_says_what_it_is() {
+    let Some(context) = device() else { return };
+    println!("{:?}", context.info());
+    assert!(!context.name().is_empty());
+    assert!(context.driver_version() >= 11_040);
+    assert!(context.capability().0 >= 5);
+    assert_ne!(context.uuid(), [0; 16]);
+    assert_eq!(context.check(), Ok(()));
+    let error = Context::open(10_000).unwrap_err();
+    assert!(matches!(error, GpuError::NoSuchDevice { ordinal: 10_000, found } if found > 0), "{error}");
+}
+
+#[test]
+fn bytes_come_back_as_they_went() {
+    let Some(context) = device() else { return };
+    let stream = Stream::new(&context, Priority::Normal).unwrap();
+    for bytes in SIZES {
+        let sent = picture(bytes);
+        assert_eq!(DeviceBuffer::from_bytes(&context, &sent).unwrap().to_vec().unwrap(), sent);
+
+        let mut host = PinnedBuffer::new(&context, bytes, HostKind::Pinned).unwrap();
+        assert!(host.iter().all(|&byte| byte == 0) && host.as_ptr().addr().is_multiple_of(64));
+        host.copy_from_slice(&sent);
+        let there = DeviceBuffer::new(&context, bytes + 7).unwrap();
+        let mut back = PinnedBuffer::new(&context, bytes + 2, HostKind::Pinned).unwrap();
+        stream.fill(&there, 0..bytes + 7, 0xA5).unwrap();
+        stream.upload(&host, 0..bytes, &there, 5).unwrap();
+        stream.download(&there, 4, &mut back, 0..bytes + 2).unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!((back[0], back[bytes + 1]), (0xA5, 0xA5));
+        assert_eq!(back[1..=bytes], sent[..]);
+    }
+}
+
+#[test]
+fn nothing_leaves_its_buffer() {
+    let Some(context) = device() else { return };
+    let stream = Stream::new(&context, Priority::Low).unwrap();
+    let there = DeviceBuffer::new(&context, 10).unwrap();
+    let mut host = PinnedBuffer::new(&context, 20, HostKind::Pinned).unwrap();
+    let outside = |start, end, len| Err(GpuError::OutOfBounds { start, end, len });
+    assert_eq!(stream.upload(&host, 0..11, &there, 0), outside(0, 11, 10));
+    assert_eq!(stream.upload(&host, 15..21, &there, 0), outside(15, 21, 20));
+    assert_eq!(stream.download(&there, 8, &mut host, 0..3), outside(8, 11, 10));
+    assert_eq!(stream.download(&there, usize::MAX, &mut host, 0..3), outside(usize::MAX, usize::MAX, 10));
+    assert_eq!(stream.fill(&there, 9..11, 0), outside(9, 11, 10));
+    assert_eq!(there.upload_now(10, &[1]), outside(10, 11, 10));
+    assert_eq!(stream.upload(&host, 20..20, &there, 10), Ok(()));
+}
+
+#[test]
+fn kernels_compute_on_odd_sizes() {
+    let Some(context) = device() else { return };
+    let kernels = Kernels::load(&context).unwrap();
+    println!("kernels of CUDA {:?} for {:?}", kernels.compiler(), kernels.device());
+    assert_eq!(kernels.get("catseye_nothing").unwrap_err(), GpuError::NoKernel { name: "catseye_nothing".to_owned() });
+    let probe = kernels.get("catseye_probe").unwrap();
+    assert!(probe.max_threads() >= 128);
+    drop(kernels);
+    let stream = Stream::new(&context, Priority::High).unwrap();
+    for bytes in SIZES {
+        let source = DeviceBuffer::from_bytes(&context, &picture(bytes)).unwrap();
+        let target = DeviceBuffer::from_bytes(&context, &vec![0xEE; bytes + 1]).unwrap();
+        run_probe(&stream, &probe, source.address(), target.address(), bytes, 77).unwrap();
+        let mut found = target.to_vec().unwrap();
+        assert_eq!(found.pop(), Some(0xEE), "{bytes} bytes: one too many was written");
+        assert_eq!(found, expected(&picture(bytes), 77, 1));
+    }
+}
+
+#[test]
+fn a_graph_runs_a_thousand_times() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let stream = Stream::new(&context, Priority::High).unwrap();
+    let bytes = 10_007;
+    let there = DeviceBuffer::from_bytes(&context, &picture(bytes)).unwrap();
+    let mut back = PinnedBuffer::new(&context, bytes, HostKind::Pinned).unwrap();
+    let graph = Graph::capture(&stream, |stream| {
+        run_probe(stream, &probe, there.address(), there.address(), bytes, 5)?;
+        stream.download(&there, 0, &mut back, 0..bytes)
+    })
+    .unwrap();
+    assert_eq!(graph.node_count(), 2);
+    assert_eq!(there.to_vec().unwrap(), picture(bytes), "capturing does no work");
+    // on another thread: stream and graph may move
+    std::thread::spawn(move || {
+        for _ in 0..1000 {
+            graph.launch(&stream).unwrap();
+        }
+        stream.synchronize().unwrap();
+    })
+    .join()
+    .unwrap();
+    assert_eq!(back[..], expected(&picture(bytes), 5, 1000));
+}
+
+#[test]
+fn a_capture_that_fails_leaves_the_stream_usable() {
+    let Some(context) = device() else { return };
+    let stream = Stream::new(&context, Priority::Normal).unwrap();
+    let there = DeviceBuffer::new(&context, 64).unwrap();
+    let error = Graph::capture(&stream, |_| Err(GpuError::NotMapped)).unwrap_err();
+    assert_eq!(error, GpuError::NotMapped);
+    let error = Graph::capture(&stream, |stream| stream.synchronize()).unwrap_err();
+    assert!(matches!(error, GpuError::Call { call: "cuStreamSynchronize", .. }), "{error}");
+    stream.fill(&there, 0..64, 9).unwrap();
+    stream.synchronize().unwrap();
+    assert_eq!(there.to_vec().unwrap(), [9; 64]);
+    assert_eq!(context.check(), Ok(()));
+}
+
+#[test]
+fn events_order_two_streams() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let (first, second) =
+        (Stream::new(&context, Priority::Low).unwrap(), Stream::new(&context, Priority::High).unwrap());
+    let (start, end) = (Event::new(&context).unwrap(), Event::new(&context).unwrap());
+    let (there, back) = (Event::without_time(&context).unwrap(), Event::without_time(&context).unwrap());
+    let bytes = 3_000_001;
+    let buffer = DeviceBuffer::from_bytes(&context, &picture(bytes)).unwrap();
+    first.record(&start).unwrap();
+    for _ in 0..50 {
+        run_probe(&first, &probe, buffer.address(), buffer.address(), bytes, 3).unwrap();
+        first.record(&there).unwrap();
+        second.wait(&there).unwrap();
+        run_probe(&second, &probe, buffer.address(), buffer.address(), bytes, 3).unwrap();
+        second.record(&back).unwrap();
+        first.wait(&back).unwrap();
+    }
+    first.record(&end).unwrap();
+    end.synchronize().unwrap();
+    assert_eq!(end.is_done(), Ok(true));
+    assert!(end.elapsed_ms(&start).unwrap() > 0.0);
+    assert_eq!(buffer.to_vec().unwrap(), expected(&picture(bytes), 3, 100));
+}
+
+#[test]
+fn two_streams_join_in_one_graph() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let (main, side) = (Stream::new(&context, Priority::High).unwrap(), Stream::new(&context, Priority::High).unwrap());
+    let (fork, join) = (Event::without_time(&context).unwrap(), Event::without_time(&context).unwrap());
+    let left = DeviceBuffer::from_bytes(&context, &picture(5001)).unwrap();
+    let right = DeviceBuffer::from_bytes(&context, &picture(7001)).unwrap();
+    let graph = Graph::capture(&main, |main| {
+        main.record(&fork)?;
+        side.wait(&fork)?;
+        run_probe(main, &probe, left.address(), left.address(), 5001, 1)?;
+        run_probe(&side, &probe, right.address(), right.address(), 7001, 2)?;
+        side.record(&join)?;
+        main.wait(&join)
+    })
+    .unwrap();
+    assert_eq!(graph.node_count(), 2);
+    for _ in 0..10 {
+        graph.launch(&main).unwrap();
+    }
+    main.synchronize().unwrap();
+    assert_eq!(left.to_vec().unwrap(), expected(&picture(5001), 1, 10));
+    assert_eq!(right.to_vec().unwrap(), expected(&picture(7001), 2, 10));
+}
+
+#[test]
+fn mapped_memory_equals_copied() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let stream = Stream::new(&context, Priority::Normal).unwrap();
+    for bytes in SIZES {
+        let mut host = PinnedBuffer::new(&context, bytes, HostKind::Mapped).unwrap();
+        host.copy_from_slice(&picture(bytes));
+        let result = PinnedBuffer::new(&context, bytes, HostKind::Mapped).unwrap();
+        let (copy, target) = (DeviceBuffer::new(&context, bytes).unwrap(), DeviceBuffer::new(&context, bytes).unwrap());
+        let (source, mapped) = (host.device_address().unwrap(), result.device_address().unwrap());
+        run_probe(&stream, &probe, source, mapped, bytes, 11).unwrap();
+        stream.upload(&host, 0..bytes, &copy, 0).unwrap();
+        run_probe(&stream, &probe, copy.address(), target.address(), bytes, 11).unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!(result[..], target.to_vec().unwrap());
+        assert_eq!(result[..], expected(&picture(bytes), 11, 1));
+    }
+    assert_eq!(PinnedBuffer::new(&context, 1, HostKind::Pinned).unwrap().device_address(), None);
+}
+
+#[test]
+fn the_way_of_pictures_is_measured_or_forced() {
+    let Some(context) = device() else { return };
+    let times = time_both(&context).unwrap();
+    println!("{times:?}");
+    assert!(times.mapped_ms > 0.0 && times.copied_ms > 0.0);
+    let choice = measure_mapped(&context).unwrap();
+    assert!(context.is_integrated() || choice.transfer == Transfer::Copy);
+    assert_eq!(TransferMode::Mapped.choose(&context).unwrap().transfer, Transfer::Mapped);
+    assert_eq!(TransferMode::Copy.choose(&context).unwrap().transfer, Transfer::Copy);
+}
+
+#[test]
+fn an_absurd_size_is_out_of_memory() {
+    let Some(context) = device() else { return };
+    let bytes = 1 << 50;
+    assert_eq!(DeviceBuffer::new(&context, bytes).unwrap_err(), GpuError::OutOfMemory { bytes });
+    assert_eq!(context.check(), Ok(()), "the device goes on");
+    assert_eq!(DeviceBuffer::from_bytes(&context, &[1, 2, 3]).unwrap().to_vec().unwrap(), [1, 2, 3]);
+}
+
+#[test]
+fn an_illegal_address_ends_the_context_by_name() {
+    if device().is_none() {
+        return;
+    }
+    // in a process of its own: its device is lost to it
+    let program = std::env::current_exe().unwrap();
+    let child = Command::new(program).args(["--exact", "lost", "--ignored", "--nocapture"]).output().unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "the child process of `an_illegal_address_ends_the_context_by_name`"]
+fn lost() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let stream = Stream::new(&context, Priority::Normal).unwrap();
+    let buffer = DeviceBuffer::new(&context, 1000).unwrap();
+    run_probe(&stream, &probe, buffer.address(), 16, 1000, 0).unwrap();
+    let error = stream.synchronize().unwrap_err();
+    let GpuError::Call { call: "cuStreamSynchronize", name, code } = error else { panic!("{error}") };
+    assert_eq!((name, code), ("CUDA_ERROR_ILLEGAL_ADDRESS", 700));
+    let next = buffer.to_vec().unwrap_err();
+    assert!(matches!(next, GpuError::Poisoned { cause } if cause.code == 700), "{next}");
+    assert_eq!(
+        DeviceBuffer::new(&context, 1).unwrap_err().to_string(),
+        "the GPU cannot be used any more since CUDA_ERROR_ILLEGAL_ADDRESS (700) from cuStreamSynchronize"
+    );
+    assert_eq!(context.check().unwrap_err(), next);
+}
+
+#[test]
+fn without_a_driver_that_is_the_answer() {
+    match Context::open(0) {
+        Err(GpuError::NoDriver { reason }) => {
+            assert!(!reason.is_empty());
+            assert!(matches!(catseye::gpu::probe(), Err(GpuError::NoDriver { .. })));
+        }
+        other => {
+            println!("skipped: there is a driver, which answers {:?}", other.map(|context| context.info().clone()))
+        }
+    }
+}

@@ -21,6 +21,8 @@ pub mod abi;
 pub mod context;
 #[cfg(feature = "cuda")]
 mod driver;
+#[cfg(feature = "tensorrt")]
+pub mod engine;
 #[cfg(feature = "cuda")]
 pub mod graph;
 #[cfg(feature = "cuda")]

@@ -171,8 +171,7 @@ impl Builder {
     pub fn set_batch(&mut self, batch: u32) -> Result<(), TensorRtError> {
         let batch = i32::try_from(batch).unwrap_or(i32::MAX);
         // SAFETY: the builder is alive.
-        let status =
-            unsafe { status_of(self.library.api.builder_set_batch, |set| set(self.raw.as_ptr(), batch)) };
+        let status = unsafe { status_of(self.library.api.builder_set_batch, |set| set(self.raw.as_ptr(), batch)) };
         self.library.answer(status, "take so many pictures at a time")
     }
 
@@ -246,9 +245,9 @@ fn pointer(bytes: &[u8]) -> *const c_void {
 
 /// What the callbacks of a build reach. TensorRT calls one at a time: the shim locks around progress, and calibration is over
 /// before the phases begin that overlap.
-struct User<'a> {
-    progress: &'a mut (dyn FnMut(Phase<'_>) -> ControlFlow<()> + Send),
-    batches: Option<&'a mut (dyn FnMut(&[&str]) -> Option<Vec<u64>> + Send)>,
+struct User<'p, 'b> {
+    progress: &'p mut (dyn FnMut(Phase<'_>) -> ControlFlow<()> + Send),
+    batches: Option<&'b mut (dyn FnMut(&[&str]) -> Option<Vec<u64>> + Send)>,
     table: Option<Vec<u8>>,
     stopped: bool,
 }
@@ -263,7 +262,7 @@ unsafe extern "C" fn on_progress(
     steps: i32,
 ) -> i32 {
     // SAFETY: promised by the caller.
-    let (user, name, parent) = unsafe { (&mut *user.cast::<User<'_>>(), text_of(phase), text_of(parent)) };
+    let (user, name, parent) = unsafe { (&mut *user.cast::<User<'_, '_>>(), text_of(phase), text_of(parent)) };
     let number = |value: i32| u32::try_from(value).unwrap_or(0);
     let phase = Phase { name: &name, parent: &parent, step: number(step), steps: number(steps) };
     // a panic must not unwind into C++
@@ -288,7 +287,7 @@ unsafe extern "C" fn on_batch(
     // SAFETY: promised by the caller.
     let (user, names, addresses) = unsafe {
         let names: Vec<String> = std::slice::from_raw_parts(names, count).iter().map(|name| text_of(*name)).collect();
-        (&mut *user.cast::<User<'_>>(), names, std::slice::from_raw_parts_mut(addresses, count))
+        (&mut *user.cast::<User<'_, '_>>(), names, std::slice::from_raw_parts_mut(addresses, count))
     };
     let Some(batches) = user.batches.as_mut() else { return 0 };
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -310,7 +309,7 @@ unsafe extern "C" fn on_table(user: *mut c_void, table: *const c_void, bytes: us
     }
     // SAFETY: promised by the caller.
     let (user, table) =
-        unsafe { (&mut *user.cast::<User<'_>>(), std::slice::from_raw_parts(table.cast::<u8>(), bytes)) };
+        unsafe { (&mut *user.cast::<User<'_, '_>>(), std::slice::from_raw_parts(table.cast::<u8>(), bytes)) };
     user.table = Some(table.to_vec());
 }
 

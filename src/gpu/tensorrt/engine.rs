@@ -141,8 +141,7 @@ impl Engine {
         library.context.current()?;
         let mut raw = std::ptr::null_mut();
         // SAFETY: the engine is alive and the place can be written.
-        let status =
-            unsafe { status_of(library.api.engine_layers, |layers| layers(self.raw.as_ptr(), &raw mut raw)) };
+        let status = unsafe { status_of(library.api.engine_layers, |layers| layers(self.raw.as_ptr(), &raw mut raw)) };
         let blob = Blob::own(library, raw);
         library.answer(status, "inspect an engine")?;
         Ok(blob.map(|blob| String::from_utf8_lossy(&blob.to_vec()).into_owned()).unwrap_or_default())
@@ -179,13 +178,10 @@ impl ExecutionContext {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the engine is alive and the place can be written; the memory is not touched before `enqueue`.
         let status = unsafe {
-            status_of(library.api.context_create, |create| {
-                create(engine.raw.as_ptr(), workspace, bytes, &raw mut raw)
-            })
+            status_of(library.api.context_create, |create| create(engine.raw.as_ptr(), workspace, bytes, &raw mut raw))
         };
         library.answer(status, "make an execution context")?;
-        let refused =
-            || TensorRtError::Refused { what: "make an execution context", cause: library.log.take_errors() };
+        let refused = || TensorRtError::Refused { what: "make an execution context", cause: library.log.take_errors() };
         let raw = NonNull::new(raw).ok_or_else(refused)?;
         let open = engine.inputs.iter().chain(&engine.outputs).map(|tensor| tensor.name.clone()).collect();
         Ok(ExecutionContext { engine: Arc::clone(engine), raw, open })
@@ -202,9 +198,8 @@ impl ExecutionContext {
         let name = c_name(tensor)?;
         let library = &self.engine.library;
         // SAFETY: the context is alive and the name lives through the call; the memory is not touched before `enqueue`.
-        let status = unsafe {
-            status_of(library.api.context_set_address, |set| set(self.raw.as_ptr(), name.as_ptr(), address))
-        };
+        let status =
+            unsafe { status_of(library.api.context_set_address, |set| set(self.raw.as_ptr(), name.as_ptr(), address)) };
         if self.engine.inputs.iter().chain(&self.engine.outputs).all(|info| info.name != tensor) {
             library.log.take_errors();
             return Err(TensorRtError::NoTensor { name: tensor.to_owned() });
@@ -227,9 +222,8 @@ impl ExecutionContext {
         let library = &self.engine.library;
         library.context.current()?;
         // SAFETY: the context and the stream are alive, and the caller promises the rest.
-        let status = unsafe {
-            status_of(library.api.context_enqueue, |enqueue| enqueue(self.raw.as_ptr(), stream.raw()))
-        };
+        let status =
+            unsafe { status_of(library.api.context_enqueue, |enqueue| enqueue(self.raw.as_ptr(), stream.raw())) };
         library.answer(status, "run an engine")
     }
 }

@@ -15,6 +15,9 @@ mod cubins;
 #[cfg(feature = "cuda")]
 #[path = "build/nvrtc.rs"]
 mod nvrtc;
+#[cfg(feature = "tensorrt")]
+#[path = "build/tensorrt.rs"]
+mod tensorrt;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -36,7 +39,10 @@ fn main() {
 #[cfg(feature = "cuda")]
 fn cuda(out: &std::path::Path) {
     println!("cargo::rerun-if-changed=cuda");
-    if let Err(reason) = bindings::write(out).and_then(|()| cubins::write(out)) {
+    let written = bindings::write(out).and_then(|()| cubins::write(out));
+    #[cfg(feature = "tensorrt")]
+    let written = written.and_then(|()| tensorrt::write(out));
+    if let Err(reason) = written {
         for line in reason.lines() {
             println!("cargo::error={line}");
         }

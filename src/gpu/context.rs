@@ -1,7 +1,8 @@
 //! One device in use: its primary context, which libraries like TensorRT share, and whether it still works.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_int};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::sys;
 
@@ -105,6 +106,7 @@ impl Context {
     /// Waits for all work on the device.
     pub fn synchronize(&self) -> Result<(), GpuError> {
         let driver = self.current()?;
+        let _no_capture = no_capture();
         // SAFETY: the context is current.
         self.answer("cuCtxSynchronize", unsafe { (driver.cuCtxSynchronize)() })
     }
@@ -142,6 +144,39 @@ impl Drop for Context {
         // SAFETY: retained once in `open`; everything made in it holds an `Arc` of `self`, so it is gone.
         unsafe { (self.driver.cuDevicePrimaryCtxRelease_v2)(self.device) };
     }
+}
+
+/// Held while a capture is open. Waiting for a whole device would break a capture on any of its streams, and all contexts
+/// of a device are one to the driver.
+static CAPTURE: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static CAPTURES_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// As long as it lives, this thread captures and no other waits for a device.
+pub(super) struct Capturing(Option<MutexGuard<'static, ()>>);
+
+impl Capturing {
+    pub(super) fn begin() -> Self {
+        let guard = no_capture();
+        CAPTURES_HERE.set(true);
+        Self(guard)
+    }
+}
+
+impl Drop for Capturing {
+    fn drop(&mut self) {
+        // a capture inside a capture leaves the end to the outer one
+        if self.0.is_some() {
+            CAPTURES_HERE.set(false);
+        }
+    }
+}
+
+/// Keeps captures from beginning. Inside one it is `None`: there the driver itself says that waiting is an error.
+pub(super) fn no_capture() -> Option<MutexGuard<'static, ()>> {
+    if CAPTURES_HERE.get() { None } else { Some(CAPTURE.lock().unwrap_or_else(PoisonError::into_inner)) }
 }
 
 fn describe(driver: &Driver, device: sys::CUdevice) -> Result<DeviceInfo, GpuError> {

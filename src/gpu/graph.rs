@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys;
 
-use super::context::Context;
+use super::context::{Capturing, Context};
 use super::driver::Driver;
 use super::error::GpuError;
 use super::stream::Stream;
@@ -25,7 +25,8 @@ unsafe impl Send for Graph {}
 impl Graph {
     /// Captures what `work` puts into the stream, and into others that it joins to it by events, instead of doing it.
     ///
-    /// Calls of this thread that would wait or allocate fail meanwhile; other threads are free to.
+    /// Calls of this thread that would wait or allocate fail meanwhile. Other threads may allocate; where they wait for the whole
+    /// device, they wait for the capture to end too.
     pub fn capture(stream: &Stream, work: impl FnOnce(&Stream) -> Result<(), GpuError>) -> Result<Self, GpuError> {
         let context = stream.context();
         let captured = capture(stream, work)?;
@@ -90,16 +91,20 @@ impl Drop for Captured<'_> {
 }
 
 /// Ends a capture also where the work inside failed or panicked, so that the stream can be used again.
-struct Open<'a>(&'a Stream);
+struct Open<'a> {
+    stream: &'a Stream,
+    ended: bool,
+    _alone: Capturing,
+}
 
 impl<'a> Open<'a> {
-    fn end(self) -> Result<Captured<'a>, GpuError> {
-        let context = self.0.context();
+    fn end(mut self) -> Result<Captured<'a>, GpuError> {
+        let context = self.stream.context();
         let driver = context.current()?;
         let mut raw = std::ptr::null_mut();
         // SAFETY: the place can be written, and this thread began the capture.
-        let status = unsafe { (driver.cuStreamEndCapture)(self.0.handle(), &raw mut raw) };
-        std::mem::forget(self);
+        let status = unsafe { (driver.cuStreamEndCapture)(self.stream.handle(), &raw mut raw) };
+        self.ended = true;
         context.answer("cuStreamEndCapture", status)?;
         Ok(Captured { context, driver, raw })
     }
@@ -107,10 +112,13 @@ impl<'a> Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let driver = self.0.context().current_for_drop();
+        if self.ended {
+            return;
+        }
+        let driver = self.stream.context().current_for_drop();
         let mut raw = std::ptr::null_mut();
         // SAFETY: the place can be written, and this thread began the capture.
-        if unsafe { (driver.cuStreamEndCapture)(self.0.handle(), &raw mut raw) } == 0 {
+        if unsafe { (driver.cuStreamEndCapture)(self.stream.handle(), &raw mut raw) } == 0 {
             // SAFETY: just made, and nobody else knows of it.
             unsafe { (driver.cuGraphDestroy)(raw) };
         }
@@ -122,12 +130,13 @@ fn capture<'a>(
     work: impl FnOnce(&Stream) -> Result<(), GpuError>,
 ) -> Result<Captured<'a>, GpuError> {
     let context = stream.context();
+    let alone = Capturing::begin();
     let driver = context.current()?;
     let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     // SAFETY: the stream is alive.
     let status = unsafe { (driver.cuStreamBeginCapture_v2)(stream.handle(), mode) };
     context.answer("cuStreamBeginCapture_v2", status)?;
-    let open = Open(stream);
+    let open = Open { stream, ended: false, _alone: alone };
     work(stream)?;
     open.end()
 }

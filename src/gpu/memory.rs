@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys;
 
-use super::context::Context;
+use super::context::{Context, no_capture};
 use super::driver::OUT_OF_MEMORY;
 use super::error::GpuError;
 
@@ -181,6 +181,7 @@ impl DerefMut for PinnedBuffer {
 impl Drop for PinnedBuffer {
     fn drop(&mut self) {
         let driver = self.context.current_for_drop();
+        let _no_capture = no_capture();
         // SAFETY: the context is current. A copy that is under way must not find the memory gone.
         unsafe { (driver.cuCtxSynchronize)() };
         // SAFETY: allocated in `new`, freed once.

@@ -25,6 +25,8 @@ pub mod decode;
 pub mod digest;
 #[cfg(feature = "cuda")]
 mod driver;
+#[cfg(feature = "tensorrt")]
+pub mod engine;
 #[cfg(feature = "cuda")]
 pub mod graph;
 #[cfg(feature = "cuda")]
@@ -33,6 +35,8 @@ pub mod kernels;
 pub mod memory;
 #[cfg(feature = "cuda")]
 pub mod stream;
+#[cfg(feature = "tensorrt")]
+pub mod tensorrt;
 #[cfg(feature = "cuda")]
 pub mod transfer;
 

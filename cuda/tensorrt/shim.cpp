@@ -1,0 +1,832 @@
+// Implements shim.h over the headers of one TensorRT major. Compiled once for each major: the namespaces are renamed so
+// that several of them live in one program without their inline functions being taken for one another.
+#include "NvInferVersion.h"
+
+#define CATSEYE_JOIN_(a, b, c) a##b##c
+#define CATSEYE_JOIN(a, b, c) CATSEYE_JOIN_(a, b, c)
+#define nvinfer1 CATSEYE_JOIN(catseye_nvinfer, NV_TENSORRT_MAJOR, )
+#define nvonnxparser CATSEYE_JOIN(catseye_nvonnxparser, NV_TENSORRT_MAJOR, )
+#include "NvInfer.h"
+#include "NvOnnxParser.h"
+
+#include "shim.h"
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#define CATSEYE_TRT_FROM(major, minor) \
+    (NV_TENSORRT_MAJOR > (major) || (NV_TENSORRT_MAJOR == (major) && NV_TENSORRT_MINOR >= (minor)))
+#define CATSEYE_TRT_HAS_CALIBRATION (NV_TENSORRT_MAJOR <= 10)
+#define CATSEYE_TRT_WEAKLY_TYPED (NV_TENSORRT_MAJOR <= 10)
+
+namespace nv = nvinfer1;
+
+namespace {
+
+static_assert(nv::Dims::MAX_DIMS == CATSEYE_TRT_MAX_DIMS, "a tensor of TensorRT has at most eight dimensions");
+
+// Passes messages on and counts errors: some of TensorRT's functions report a failure only in the log.
+class Log final : public nv::ILogger {
+public:
+    Log(CatseyeTrtLogFn sink, void *user) : sink_(sink), user_(user) {}
+
+    void log(Severity severity, char const *message) noexcept override {
+        if (severity <= Severity::kERROR) {
+            errors_.fetch_add(1, std::memory_order_relaxed);
+        }
+        if (sink_ != nullptr) {
+            sink_(user_, static_cast<int32_t>(severity), message == nullptr ? "" : message);
+        }
+    }
+
+    void error(std::string const &message) noexcept { log(Severity::kERROR, message.c_str()); }
+    uint64_t errors() const noexcept { return errors_.load(std::memory_order_relaxed); }
+
+private:
+    CatseyeTrtLogFn sink_;
+    void *user_;
+    std::atomic<uint64_t> errors_{0};
+};
+
+struct CloseLibrary {
+    void operator()(void *handle) const noexcept { dlclose(handle); }
+};
+using SharedLibrary = std::unique_ptr<void, CloseLibrary>;
+
+using CreateFn = void *(*)(void *, int32_t);
+using CreateParserFn = void *(*)(void *, void *, int);
+using VersionFn = int32_t (*)();
+using InitPluginsFn = bool (*)(void *, char const *);
+
+struct Version {
+    int32_t major, minor, patch;
+};
+
+// Before version 10 the number is major * 1000 + minor * 100 + patch, and major * 10000 + minor * 100 + patch after.
+Version decode_version(int32_t number) noexcept {
+    if (number < 10000) {
+        return {number / 1000, number / 100 % 10, number % 100};
+    }
+    return {number / 10000, number / 100 % 100, number % 100};
+}
+
+SharedLibrary open_library(char const *path, Log &log) {
+    SharedLibrary library(dlopen(path, RTLD_NOW | RTLD_LOCAL));
+    if (!library) {
+        char const *reason = dlerror();
+        log.error(reason == nullptr ? "dlopen failed" : reason);
+    }
+    return library;
+}
+
+template <typename Fn> Fn symbol(SharedLibrary const &library, char const *name, Log &log) {
+    void *address = dlsym(library.get(), name);
+    if (address == nullptr) {
+        log.error(std::string("the library lacks ") + name);
+    }
+    return reinterpret_cast<Fn>(address);
+}
+
+// Bytes of one element, or 0 for types that share a byte between elements.
+uint64_t element_bytes(nv::DataType type) noexcept {
+    switch (static_cast<int32_t>(type)) {
+    case CATSEYE_TRT_F32:
+    case CATSEYE_TRT_I32: return 4;
+    case CATSEYE_TRT_F16:
+    case CATSEYE_TRT_BF16: return 2;
+    case CATSEYE_TRT_I8:
+    case CATSEYE_TRT_BOOL:
+    case CATSEYE_TRT_U8:
+    case CATSEYE_TRT_F8: return 1;
+    case CATSEYE_TRT_I64: return 8;
+    default: return 0;
+    }
+}
+
+CatseyeTrtTensor describe(char const *name, int32_t mode, nv::DataType type, nv::Dims const &dims) noexcept {
+    CatseyeTrtTensor tensor{};
+    tensor.name = name;
+    tensor.mode = mode;
+    tensor.type = static_cast<int32_t>(type);
+    tensor.rank = dims.nbDims;
+    tensor.bytes = dims.nbDims < 0 ? 0 : element_bytes(type);
+    for (int32_t axis = 0; axis < dims.nbDims && axis < CATSEYE_TRT_MAX_DIMS; ++axis) {
+        tensor.dims[axis] = dims.d[axis];
+        tensor.bytes = dims.d[axis] < 0 ? 0 : tensor.bytes * static_cast<uint64_t>(dims.d[axis]);
+    }
+    return tensor;
+}
+
+// Runs `body` and turns every exception into a status, with its words in the log.
+template <typename Body> CatseyeTrtStatus guarded(Log &log, Body body) noexcept {
+    try {
+        return body();
+    } catch (std::exception const &exception) {
+        log.error(exception.what());
+    } catch (...) {
+        log.error("an exception that is no std::exception");
+    }
+    return CATSEYE_TRT_EXCEPTION;
+}
+
+// The destructor's place in the parser's table differs between 8.6.0 and 8.6.1; that of the function for it does not.
+struct DestroyParser {
+    void operator()(nvonnxparser::IParser *parser) const noexcept {
+#if NV_TENSORRT_MAJOR == 8
+        parser->destroy();
+#else
+        delete parser;
+#endif
+    }
+};
+
+} // namespace
+
+struct CatseyeTrtLibrary {
+    CatseyeTrtLibrary(CatseyeTrtLogFn sink, void *user) : log(sink, user) {}
+
+    Log log;
+    Version version{};
+    SharedLibrary nvinfer, plugin, parser;
+    CreateFn create_builder = nullptr;
+    CreateFn create_runtime = nullptr;
+    CreateParserFn create_parser = nullptr;
+};
+
+struct CatseyeTrtBlob {
+    std::unique_ptr<nv::IHostMemory> memory;
+    std::string text;
+};
+
+struct CatseyeTrtBuilder {
+    explicit CatseyeTrtBuilder(CatseyeTrtLibrary &library) : library(library) {}
+
+    CatseyeTrtLibrary &library;
+    std::unique_ptr<nv::IBuilder> builder;
+    std::unique_ptr<nv::INetworkDefinition> network;
+    std::unique_ptr<nvonnxparser::IParser, DestroyParser> parser; // holds the weights that the network points to
+};
+
+struct CatseyeTrtRuntime {
+    explicit CatseyeTrtRuntime(CatseyeTrtLibrary &library) : library(library) {}
+
+    CatseyeTrtLibrary &library;
+    std::unique_ptr<nv::IRuntime> runtime;
+};
+
+struct CatseyeTrtEngine {
+    explicit CatseyeTrtEngine(CatseyeTrtLibrary &library) : library(library) {}
+
+    CatseyeTrtLibrary &library;
+    std::unique_ptr<nv::ICudaEngine> engine;
+};
+
+struct CatseyeTrtContext {
+    explicit CatseyeTrtContext(CatseyeTrtLibrary &library) : library(library) {}
+
+    CatseyeTrtLibrary &library;
+    std::unique_ptr<nv::IExecutionContext> context;
+};
+
+namespace {
+
+// ---------------------------------------------------------------------------------------------------------- library
+
+CatseyeTrtStatus check_version(Version found, Log &log) {
+    char text[160];
+    std::snprintf(text, sizeof text, "TensorRT %d.%d.%d was found, and this program was built for %d.%d", found.major,
+                  found.minor, found.patch, NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR);
+    if (found.major != NV_TENSORRT_MAJOR) {
+        log.error(text);
+        return CATSEYE_TRT_OTHER_MAJOR;
+    }
+    // Tables only grow within a major: a newer library has all that older headers name.
+    if (found.minor < NV_TENSORRT_MINOR) {
+        log.error(text);
+        return CATSEYE_TRT_TOO_OLD;
+    }
+    return CATSEYE_TRT_OK;
+}
+
+CatseyeTrtStatus open_parser(CatseyeTrtLibrary &library, char const *path) {
+    library.parser = open_library(path, library.log);
+    if (!library.parser) {
+        return CATSEYE_TRT_NOT_FOUND;
+    }
+    library.create_parser = symbol<CreateParserFn>(library.parser, "createNvOnnxParser_INTERNAL", library.log);
+    return library.create_parser == nullptr ? CATSEYE_TRT_NO_SYMBOL : CATSEYE_TRT_OK;
+}
+
+CatseyeTrtStatus open_plugins(CatseyeTrtLibrary &library, char const *path) {
+    library.plugin = open_library(path, library.log);
+    if (!library.plugin) {
+        return CATSEYE_TRT_NOT_FOUND;
+    }
+    auto init = symbol<InitPluginsFn>(library.plugin, "initLibNvInferPlugins", library.log);
+    if (init == nullptr) {
+        return CATSEYE_TRT_NO_SYMBOL;
+    }
+    return init(&library.log, "") ? CATSEYE_TRT_OK : CATSEYE_TRT_REFUSED;
+}
+
+CatseyeTrtStatus library_open(char const *nvinfer, char const *parser, char const *plugin, CatseyeTrtLogFn sink,
+                              void *user, CatseyeTrtLibrary **out) {
+    Log first(sink, user);
+    return guarded(first, [&] {
+        std::unique_ptr<CatseyeTrtLibrary> library(new CatseyeTrtLibrary(sink, user));
+        library->nvinfer = open_library(nvinfer, library->log);
+        if (!library->nvinfer) {
+            return CATSEYE_TRT_NOT_FOUND;
+        }
+        auto version = symbol<VersionFn>(library->nvinfer, "getInferLibVersion", library->log);
+        library->create_builder = symbol<CreateFn>(library->nvinfer, "createInferBuilder_INTERNAL", library->log);
+        library->create_runtime = symbol<CreateFn>(library->nvinfer, "createInferRuntime_INTERNAL", library->log);
+        if (version == nullptr || library->create_builder == nullptr || library->create_runtime == nullptr) {
+            return CATSEYE_TRT_NO_SYMBOL;
+        }
+        library->version = decode_version(version());
+        CatseyeTrtStatus status = check_version(library->version, library->log);
+        // Plugins come first: the parser links to them.
+        if (status == CATSEYE_TRT_OK && plugin != nullptr) {
+            status = open_plugins(*library, plugin);
+        }
+        if (status == CATSEYE_TRT_OK && parser != nullptr) {
+            status = open_parser(*library, parser);
+        }
+        if (status == CATSEYE_TRT_OK) {
+            *out = library.release();
+        }
+        return status;
+    });
+}
+
+void library_version(CatseyeTrtLibrary const *library, int32_t *major, int32_t *minor, int32_t *patch) {
+    *major = library->version.major;
+    *minor = library->version.minor;
+    *patch = library->version.patch;
+}
+
+void library_close(CatseyeTrtLibrary *library) { delete library; }
+
+// ---------------------------------------------------------------------------------------------------------- builder
+
+CatseyeTrtStatus builder_create(CatseyeTrtLibrary *library, CatseyeTrtBuilder **out) {
+    return guarded(library->log, [&] {
+        std::unique_ptr<CatseyeTrtBuilder> builder(new CatseyeTrtBuilder(*library));
+        uint64_t const errors = library->log.errors();
+        auto *made = static_cast<nv::IBuilder *>(library->create_builder(&library->log, NV_TENSORRT_VERSION));
+        // Without a device the pointer may be garbage, so a logged error is a failure and the pointer is not touched.
+        if (made == nullptr || library->log.errors() != errors) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        builder->builder.reset(made);
+#if CATSEYE_TRT_WEAKLY_TYPED && !CATSEYE_TRT_FROM(10, 0)
+        uint32_t const flags = 1U << static_cast<uint32_t>(nv::NetworkDefinitionCreationFlag::kEXPLICIT_BATCH);
+#else
+        uint32_t const flags = 0;
+#endif
+        builder->network.reset(made->createNetworkV2(flags));
+        if (!builder->network) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        *out = builder.release();
+        return CATSEYE_TRT_OK;
+    });
+}
+
+CatseyeTrtStatus builder_parse(CatseyeTrtBuilder *builder, void const *onnx, size_t bytes, char const *path) {
+    CatseyeTrtLibrary &library = builder->library;
+    return guarded(library.log, [&] {
+        if (library.create_parser == nullptr) {
+            return CATSEYE_TRT_NO_PARSER;
+        }
+        auto *made = library.create_parser(builder->network.get(), &library.log, NV_ONNX_PARSER_VERSION);
+        builder->parser.reset(static_cast<nvonnxparser::IParser *>(made));
+        if (!builder->parser) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        if (builder->parser->parse(onnx, bytes, path)) {
+            return CATSEYE_TRT_OK;
+        }
+        for (int32_t index = 0; index < builder->parser->getNbErrors(); ++index) {
+            auto const *error = builder->parser->getError(index);
+            library.log.error("node " + std::to_string(error->node()) + ": " + error->desc());
+        }
+        return CATSEYE_TRT_BAD_MODEL;
+    });
+}
+
+int32_t builder_tensor_count(CatseyeTrtBuilder const *builder, int32_t mode) {
+    return mode == CATSEYE_TRT_INPUT ? builder->network->getNbInputs() : builder->network->getNbOutputs();
+}
+
+nv::ITensor *network_tensor(CatseyeTrtBuilder const *builder, int32_t mode, int32_t index) noexcept {
+    if (index < 0 || index >= builder_tensor_count(builder, mode)) {
+        return nullptr;
+    }
+    return mode == CATSEYE_TRT_INPUT ? builder->network->getInput(index) : builder->network->getOutput(index);
+}
+
+CatseyeTrtStatus builder_tensor(CatseyeTrtBuilder const *builder, int32_t mode, int32_t index, CatseyeTrtTensor *out) {
+    nv::ITensor const *tensor = network_tensor(builder, mode, index);
+    if (tensor == nullptr) {
+        return CATSEYE_TRT_NO_TENSOR;
+    }
+    *out = describe(tensor->getName(), mode, tensor->getType(), tensor->getDimensions());
+    return CATSEYE_TRT_OK;
+}
+
+// Fixes the network's own dimensions in place of a profile that says min = opt = max: the engine's tensors then have
+// plain shapes, and the builder has no shape arithmetic left to keep.
+CatseyeTrtStatus builder_fix_shape(CatseyeTrtBuilder *builder, char const *input, int64_t const *dims, int32_t rank) {
+    if (rank < 0 || rank > CATSEYE_TRT_MAX_DIMS) {
+        return CATSEYE_TRT_REFUSED;
+    }
+    for (int32_t index = 0; index < builder->network->getNbInputs(); ++index) {
+        nv::ITensor *tensor = builder->network->getInput(index);
+        if (std::strcmp(tensor->getName(), input) != 0) {
+            continue;
+        }
+        nv::Dims shape{};
+        shape.nbDims = rank;
+        for (int32_t axis = 0; axis < rank; ++axis) {
+            shape.d[axis] = static_cast<decltype(+shape.d[0])>(dims[axis]);
+        }
+        tensor->setDimensions(shape);
+        return CATSEYE_TRT_OK;
+    }
+    return CATSEYE_TRT_NO_TENSOR;
+}
+
+// Layers whose dimensions the exporter wrote down for one picture, with the batch in front.
+void set_leading_one(nv::ILayer &layer, int32_t batch) {
+    auto const has_leading_one = [](nv::Dims const &dims) { return dims.nbDims > 1 && dims.d[0] == 1; };
+    bool const is_static = layer.getNbInputs() == 1;
+    if (layer.getType() == nv::LayerType::kSHUFFLE && is_static) {
+        auto &shuffle = static_cast<nv::IShuffleLayer &>(layer);
+        nv::Dims dims = shuffle.getReshapeDimensions();
+        if (has_leading_one(dims)) {
+            dims.d[0] = batch;
+            shuffle.setReshapeDimensions(dims);
+        }
+    } else if (layer.getType() == nv::LayerType::kSLICE && is_static) {
+        auto &slice = static_cast<nv::ISliceLayer &>(layer);
+        nv::Dims dims = slice.getSize();
+        if (has_leading_one(dims) && slice.getStart().d[0] == 0) {
+            dims.d[0] = batch;
+            slice.setSize(dims);
+        }
+    }
+}
+
+// Follows the pictures through the network, but not constants, and not what is computed of shapes.
+CatseyeTrtStatus set_batch(CatseyeTrtBuilder &builder, int32_t batch) {
+    nv::INetworkDefinition &network = *builder.network;
+    std::set<nv::ITensor const *> carriers;
+    for (int32_t index = 0; index < network.getNbInputs(); ++index) {
+        nv::ITensor *input = network.getInput(index);
+        nv::Dims dims = input->getDimensions();
+        if (dims.nbDims < 1) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        dims.d[0] = batch;
+        input->setDimensions(dims);
+        carriers.insert(input);
+    }
+    for (int32_t index = 0; index < network.getNbLayers(); ++index) {
+        nv::ILayer &layer = *network.getLayer(index);
+        bool carries = false;
+        for (int32_t input = 0; input < layer.getNbInputs(); ++input) {
+            carries |= carriers.count(layer.getInput(input)) != 0;
+        }
+        if (!carries || layer.getType() == nv::LayerType::kSHAPE) {
+            continue;
+        }
+        set_leading_one(layer, batch);
+        for (int32_t output = 0; output < layer.getNbOutputs(); ++output) {
+            carriers.insert(layer.getOutput(output));
+        }
+    }
+    for (int32_t index = 0; index < network.getNbOutputs(); ++index) {
+        nv::ITensor const *output = network.getOutput(index);
+        nv::Dims const dims = output->getDimensions();
+        if (dims.nbDims < 1 || dims.d[0] != batch) {
+            builder.library.log.error(std::string(output->getName()) + " does not begin with the batch");
+            return CATSEYE_TRT_REFUSED;
+        }
+    }
+    return CATSEYE_TRT_OK;
+}
+
+CatseyeTrtStatus builder_set_batch(CatseyeTrtBuilder *builder, int32_t batch) {
+    return guarded(builder->library.log, [&] { return set_batch(*builder, batch); });
+}
+
+#if CATSEYE_TRT_HAS_CALIBRATION
+// Entropy calibration: TensorRT asks for batches until there are none, or takes the table of an earlier calibration.
+class Calibrator final : public nv::IInt8EntropyCalibrator2 {
+public:
+    explicit Calibrator(CatseyeTrtBuildOptions const &options) : options_(options) {}
+
+    int32_t getBatchSize() const noexcept override { return 1; }
+
+    bool getBatch(void *addresses[], char const *names[], int32_t count) noexcept override {
+        return options_.batch != nullptr && options_.batch(options_.user, names, addresses, count) != 0;
+    }
+
+    void const *readCalibrationCache(size_t &bytes) noexcept override {
+        bytes = options_.calibration_table_bytes;
+        return options_.calibration_table;
+    }
+
+    void writeCalibrationCache(void const *table, size_t bytes) noexcept override {
+        if (options_.table != nullptr) {
+            options_.table(options_.user, table, bytes);
+        }
+    }
+
+private:
+    CatseyeTrtBuildOptions const &options_;
+};
+#endif
+
+#if CATSEYE_TRT_FROM(10, 0)
+// TensorRT calls from several threads and names a phase only by its name, so the open ones are kept here.
+class Progress final : public nv::IProgressMonitor {
+public:
+    explicit Progress(CatseyeTrtBuildOptions const &options) : options_(options) {}
+
+    void phaseStart(char const *phase, char const *parent, int32_t steps) noexcept override {
+        try {
+            std::lock_guard<std::mutex> lock(mutex_);
+            open_.push_back({phase, parent == nullptr ? "" : parent, steps});
+            tell(open_.back(), 0);
+        } catch (...) {
+        }
+    }
+
+    bool stepComplete(char const *phase, int32_t step) noexcept override {
+        std::lock_guard<std::mutex> lock(mutex_);
+        for (Phase const &each : open_) {
+            if (each.name == phase) {
+                tell(each, step + 1 < each.steps ? step + 1 : each.steps - 1);
+            }
+        }
+        return running_;
+    }
+
+    void phaseFinish(char const *phase) noexcept override {
+        std::lock_guard<std::mutex> lock(mutex_);
+        for (size_t index = open_.size(); index-- > 0;) {
+            if (open_[index].name == phase) {
+                tell(open_[index], open_[index].steps);
+                open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(index));
+                return;
+            }
+        }
+    }
+
+private:
+    struct Phase {
+        std::string name, parent;
+        int32_t steps;
+    };
+
+    void tell(Phase const &phase, int32_t step) noexcept {
+        if (options_.progress(options_.user, phase.name.c_str(), phase.parent.c_str(), step, phase.steps) == 0) {
+            running_ = false;
+        }
+    }
+
+    CatseyeTrtBuildOptions const &options_;
+    std::mutex mutex_;
+    std::vector<Phase> open_;
+    bool running_ = true;
+};
+#endif
+
+CatseyeTrtStatus set_precision(nv::IBuilderConfig &config, CatseyeTrtBuildOptions const &options, Log &log) {
+    if ((options.flags & CATSEYE_TRT_FLAG_TF32) == 0) {
+        config.clearFlag(nv::BuilderFlag::kTF32);
+    }
+    uint32_t const lower = options.flags & (CATSEYE_TRT_FLAG_FP16 | CATSEYE_TRT_FLAG_INT8);
+#if CATSEYE_TRT_WEAKLY_TYPED
+    if ((lower & CATSEYE_TRT_FLAG_FP16) != 0) {
+        config.setFlag(nv::BuilderFlag::kFP16);
+    }
+    if ((lower & CATSEYE_TRT_FLAG_INT8) != 0) {
+        config.setFlag(nv::BuilderFlag::kINT8);
+    }
+#else
+    if (lower != 0) {
+        log.error("this TensorRT takes precisions from the model alone: give a model in FP16, or one with Q and DQ nodes");
+        return CATSEYE_TRT_UNSUPPORTED;
+    }
+#endif
+    static_cast<void>(log);
+    return CATSEYE_TRT_OK;
+}
+
+CatseyeTrtStatus set_device(nv::IBuilderConfig &config, nv::IBuilder const &builder,
+                            CatseyeTrtBuildOptions const &options, Log &log) {
+    if (options.dla_core < 0) {
+        return CATSEYE_TRT_OK;
+    }
+#if CATSEYE_TRT_WEAKLY_TYPED
+    if (options.dla_core >= builder.getNbDLACores()) {
+        log.error("this device has " + std::to_string(builder.getNbDLACores()) + " DLA cores");
+        return CATSEYE_TRT_UNSUPPORTED;
+    }
+    config.setDefaultDeviceType(nv::DeviceType::kDLA);
+    config.setDLACore(options.dla_core);
+    if ((options.flags & CATSEYE_TRT_FLAG_GPU_FALLBACK) != 0) {
+        config.setFlag(nv::BuilderFlag::kGPU_FALLBACK);
+    }
+    return CATSEYE_TRT_OK;
+#else
+    static_cast<void>(config);
+    static_cast<void>(builder);
+    log.error("this TensorRT builds nothing for a DLA");
+    return CATSEYE_TRT_UNSUPPORTED;
+#endif
+}
+
+CatseyeTrtStatus set_effort(nv::IBuilderConfig &config, CatseyeTrtBuildOptions const &options, Log &log) {
+    if (options.workspace_bytes != 0) {
+        config.setMemoryPoolLimit(nv::MemoryPoolType::kWORKSPACE, options.workspace_bytes);
+    }
+    config.setProfilingVerbosity(nv::ProfilingVerbosity::kDETAILED);
+#if NV_TENSORRT_MAJOR == 8
+    // cuBLAS and cuDNN are large, and need not be there at all. Later versions leave them out by themselves.
+    config.setTacticSources(1U << static_cast<uint32_t>(nv::TacticSource::kEDGE_MASK_CONVOLUTIONS) |
+                            1U << static_cast<uint32_t>(nv::TacticSource::kJIT_CONVOLUTIONS));
+#endif
+#if CATSEYE_TRT_FROM(8, 6)
+    // One stream: the engines of a tick run beside each other, so that no engine needs streams of its own.
+    config.setMaxAuxStreams(0);
+    if (options.level >= 0) {
+        config.setBuilderOptimizationLevel(options.level);
+    }
+#else
+    if (options.level >= 0) {
+        log.error("builder optimisation levels begin with TensorRT 8.6");
+        return CATSEYE_TRT_UNSUPPORTED;
+    }
+#endif
+    static_cast<void>(log);
+    return CATSEYE_TRT_OK;
+}
+
+CatseyeTrtStatus build(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions const &options, CatseyeTrtBlob **plan_out,
+                       CatseyeTrtBlob **cache_out) {
+    Log &log = builder.library.log;
+    std::unique_ptr<nv::IBuilderConfig> config(builder.builder->createBuilderConfig());
+    if (!config) {
+        return CATSEYE_TRT_REFUSED;
+    }
+    CatseyeTrtStatus status = set_precision(*config, options, log);
+    if (status == CATSEYE_TRT_OK) {
+        status = set_device(*config, *builder.builder, options, log);
+    }
+    if (status == CATSEYE_TRT_OK) {
+        status = set_effort(*config, options, log);
+    }
+    if (status != CATSEYE_TRT_OK) {
+        return status;
+    }
+
+#if CATSEYE_TRT_HAS_CALIBRATION
+    Calibrator calibrator(options);
+    bool const calibrates = options.batch != nullptr || options.calibration_table != nullptr;
+    if ((options.flags & CATSEYE_TRT_FLAG_INT8) != 0 && calibrates) {
+        config->setInt8Calibrator(&calibrator);
+    }
+#endif
+#if CATSEYE_TRT_FROM(10, 0)
+    Progress progress(options);
+    if (options.progress != nullptr) {
+        config->setProgressMonitor(&progress);
+    }
+#endif
+
+    // A cache of another device or version is no error: what it holds is measured anew.
+    std::unique_ptr<nv::ITimingCache> cache(config->createTimingCache(options.timing_cache, options.timing_cache_bytes));
+    if (!cache && options.timing_cache_bytes != 0) {
+        cache.reset(config->createTimingCache(nullptr, 0));
+    }
+    bool const cached = cache && config->setTimingCache(*cache, false);
+
+    std::unique_ptr<nv::IHostMemory> plan(builder.builder->buildSerializedNetwork(*builder.network, *config));
+    if (!plan) {
+        return CATSEYE_TRT_REFUSED;
+    }
+    std::unique_ptr<nv::IHostMemory> timings(cached && cache_out != nullptr ? cache->serialize() : nullptr);
+    std::unique_ptr<CatseyeTrtBlob> plan_blob(new CatseyeTrtBlob);
+    plan_blob->memory = std::move(plan);
+    if (timings) {
+        std::unique_ptr<CatseyeTrtBlob> cache_blob(new CatseyeTrtBlob);
+        cache_blob->memory = std::move(timings);
+        *cache_out = cache_blob.release();
+    }
+    *plan_out = plan_blob.release();
+    return CATSEYE_TRT_OK;
+}
+
+CatseyeTrtStatus builder_build(CatseyeTrtBuilder *builder, CatseyeTrtBuildOptions const *options, CatseyeTrtBlob **plan,
+                               CatseyeTrtBlob **timing_cache) {
+    return guarded(builder->library.log, [&] { return build(*builder, *options, plan, timing_cache); });
+}
+
+int32_t builder_dla_cores(CatseyeTrtBuilder const *builder) {
+#if CATSEYE_TRT_WEAKLY_TYPED
+    return builder->builder->getNbDLACores();
+#else
+    static_cast<void>(builder);
+    return 0;
+#endif
+}
+
+void builder_destroy(CatseyeTrtBuilder *builder) { delete builder; }
+
+// ------------------------------------------------------------------------------------------------------------- blob
+
+void const *blob_data(CatseyeTrtBlob const *blob) { return blob->memory ? blob->memory->data() : blob->text.data(); }
+
+size_t blob_bytes(CatseyeTrtBlob const *blob) { return blob->memory ? blob->memory->size() : blob->text.size(); }
+
+void blob_destroy(CatseyeTrtBlob *blob) { delete blob; }
+
+// ---------------------------------------------------------------------------------------------------------- runtime
+
+CatseyeTrtStatus runtime_create(CatseyeTrtLibrary *library, int32_t dla_core, CatseyeTrtRuntime **out) {
+    return guarded(library->log, [&] {
+        std::unique_ptr<CatseyeTrtRuntime> runtime(new CatseyeTrtRuntime(*library));
+        uint64_t const errors = library->log.errors();
+        auto *made = static_cast<nv::IRuntime *>(library->create_runtime(&library->log, NV_TENSORRT_VERSION));
+        // As for the builder: after a logged error the pointer is not touched.
+        if (made == nullptr || library->log.errors() != errors) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        runtime->runtime.reset(made);
+        if (dla_core >= 0) {
+#if CATSEYE_TRT_WEAKLY_TYPED
+            made->setDLACore(dla_core);
+#else
+            return CATSEYE_TRT_UNSUPPORTED;
+#endif
+        }
+        *out = runtime.release();
+        return CATSEYE_TRT_OK;
+    });
+}
+
+void runtime_destroy(CatseyeTrtRuntime *runtime) { delete runtime; }
+
+// ----------------------------------------------------------------------------------------------------------- engine
+
+CatseyeTrtStatus engine_create(CatseyeTrtRuntime *runtime, void const *plan, size_t bytes, CatseyeTrtEngine **out) {
+    CatseyeTrtLibrary &library = runtime->library;
+    return guarded(library.log, [&] {
+        std::unique_ptr<CatseyeTrtEngine> engine(new CatseyeTrtEngine(library));
+        engine->engine.reset(runtime->runtime->deserializeCudaEngine(plan, bytes));
+        if (!engine->engine) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        *out = engine.release();
+        return CATSEYE_TRT_OK;
+    });
+}
+
+int32_t engine_tensor_count(CatseyeTrtEngine const *engine) { return engine->engine->getNbIOTensors(); }
+
+CatseyeTrtStatus engine_tensor(CatseyeTrtEngine const *handle, int32_t index, CatseyeTrtTensor *out) {
+    nv::ICudaEngine const &engine = *handle->engine;
+    if (index < 0 || index >= engine.getNbIOTensors()) {
+        return CATSEYE_TRT_NO_TENSOR;
+    }
+    char const *name = engine.getIOTensorName(index);
+    if (name == nullptr) {
+        return CATSEYE_TRT_NO_TENSOR;
+    }
+    bool const input = engine.getTensorIOMode(name) == nv::TensorIOMode::kINPUT;
+    *out = describe(name, input ? CATSEYE_TRT_INPUT : CATSEYE_TRT_OUTPUT, engine.getTensorDataType(name),
+                    engine.getTensorShape(name));
+    return out->bytes == 0 ? CATSEYE_TRT_DYNAMIC : CATSEYE_TRT_OK;
+}
+
+uint64_t engine_workspace(CatseyeTrtEngine const *engine) {
+#if CATSEYE_TRT_FROM(10, 1)
+    int64_t const bytes = engine->engine->getDeviceMemorySizeV2();
+    return bytes < 0 ? 0 : static_cast<uint64_t>(bytes);
+#else
+    return engine->engine->getDeviceMemorySize();
+#endif
+}
+
+CatseyeTrtStatus engine_layers(CatseyeTrtEngine const *engine, CatseyeTrtBlob **out) {
+    return guarded(engine->library.log, [&] {
+        std::unique_ptr<nv::IEngineInspector> inspector(engine->engine->createEngineInspector());
+        if (!inspector) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        char const *text = inspector->getEngineInformation(nv::LayerInformationFormat::kJSON);
+        if (text == nullptr) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        std::unique_ptr<CatseyeTrtBlob> blob(new CatseyeTrtBlob);
+        blob->text = text;
+        *out = blob.release();
+        return CATSEYE_TRT_OK;
+    });
+}
+
+void engine_destroy(CatseyeTrtEngine *engine) { delete engine; }
+
+// ---------------------------------------------------------------------------------------------------------- context
+
+CatseyeTrtStatus context_create(CatseyeTrtEngine *engine, uint64_t workspace, uint64_t bytes, CatseyeTrtContext **out) {
+    CatseyeTrtLibrary &library = engine->library;
+    return guarded(library.log, [&] {
+        std::unique_ptr<CatseyeTrtContext> context(new CatseyeTrtContext(library));
+        if (bytes < engine_workspace(engine)) {
+            library.log.error("the workspace is smaller than the engine asks for");
+            return CATSEYE_TRT_REFUSED;
+        }
+#if CATSEYE_TRT_FROM(10, 1)
+        context->context.reset(
+            engine->engine->createExecutionContext(nv::ExecutionContextAllocationStrategy::kUSER_MANAGED));
+#else
+        context->context.reset(engine->engine->createExecutionContextWithoutDeviceMemory());
+#endif
+        if (!context->context) {
+            return CATSEYE_TRT_REFUSED;
+        }
+        void *memory = reinterpret_cast<void *>(static_cast<uintptr_t>(workspace));
+#if CATSEYE_TRT_FROM(10, 1)
+        context->context->setDeviceMemoryV2(memory, static_cast<int64_t>(bytes));
+#else
+        context->context->setDeviceMemory(memory);
+#endif
+        *out = context.release();
+        return CATSEYE_TRT_OK;
+    });
+}
+
+CatseyeTrtStatus context_set_address(CatseyeTrtContext *context, char const *tensor, uint64_t address) {
+    void *memory = reinterpret_cast<void *>(static_cast<uintptr_t>(address));
+    return context->context->setTensorAddress(tensor, memory) ? CATSEYE_TRT_OK : CATSEYE_TRT_REFUSED;
+}
+
+CatseyeTrtStatus context_enqueue(CatseyeTrtContext *context, void *stream) {
+    bool const enqueued = context->context->enqueueV3(static_cast<cudaStream_t>(stream));
+    return enqueued ? CATSEYE_TRT_OK : CATSEYE_TRT_REFUSED;
+}
+
+void context_destroy(CatseyeTrtContext *context) { delete context; }
+
+CatseyeTrtApi const API = {
+    NV_TENSORRT_MAJOR,
+    NV_TENSORRT_MINOR,
+    NV_TENSORRT_PATCH,
+    0,
+    library_open,
+    library_version,
+    library_close,
+    builder_create,
+    builder_parse,
+    builder_tensor_count,
+    builder_tensor,
+    builder_fix_shape,
+    builder_set_batch,
+    builder_build,
+    builder_dla_cores,
+    builder_destroy,
+    blob_data,
+    blob_bytes,
+    blob_destroy,
+    runtime_create,
+    runtime_destroy,
+    engine_create,
+    engine_tensor_count,
+    engine_tensor,
+    engine_workspace,
+    engine_layers,
+    engine_destroy,
+    context_create,
+    context_set_address,
+    context_enqueue,
+    context_destroy,
+};
+
+} // namespace
+
+extern "C" CatseyeTrtApi const *CATSEYE_JOIN(catseye_trt, NV_TENSORRT_MAJOR, _api)(void) { return &API; }

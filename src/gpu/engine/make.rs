@@ -1,0 +1,167 @@
+//! Builds an engine, tries it, and keeps it with all that is known about it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::golden::{SEED, noise};
+use super::key::{EngineKey, Request};
+use super::layers::LayerSummary;
+use super::record::{Capture, EngineRecord, FORMAT, Golden};
+use super::run::Runner;
+use super::store::{Store, StoreError, Stored};
+use crate::gpu::tensorrt::{Builder, Calibration, Direction, Engine, Library, Phase, TensorRtError};
+use crate::header::sha256_hex;
+use crate::stages::infer::Model;
+
+/// Runs that the time in the record is the median of.
+const TIMED_RUNS: usize = 50;
+
+/// Why an engine could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// TensorRT or the device.
+    #[error(transparent)]
+    TensorRt(#[from] TensorRtError),
+    /// The engine's files.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A size was asked for, and the input is no picture.
+    #[error("{tensor}: expected a batch of pictures with three planes to give a size to, found {found}")]
+    NoPicture {
+        /// The input.
+        tensor: String,
+        /// Its shape.
+        found: String,
+    },
+    /// A second run gave other bits than the first.
+    #[error("{output}: two runs of the engine gave different bits")]
+    NotRepeatable {
+        /// The output.
+        output: String,
+    },
+}
+
+impl From<crate::gpu::GpuError> for BuildError {
+    fn from(error: crate::gpu::GpuError) -> Self {
+        BuildError::TensorRt(error.into())
+    }
+}
+
+/// An engine, and whether it was there already.
+#[derive(Debug)]
+pub struct Made {
+    /// Its record and files.
+    pub stored: Stored,
+    /// Whether it was built now.
+    pub is_new: bool,
+}
+
+/// Builds the engine of a model unless the store has it. One that is there but damaged is built anew.
+pub fn make(
+    library: &Arc<Library>,
+    store: &Store,
+    model: &Model,
+    request: &Request,
+    calibration: Option<Calibration<'_>>,
+    progress: &mut (dyn FnMut(Phase<'_>) -> ControlFlow<()> + Send),
+) -> Result<Made, BuildError> {
+    let info = library.context().info();
+    let key = EngineKey::new(model.file(), &model.sha256_hex(), info, library.version(), request);
+    if let Ok(Some(stored)) = store.find(&key)
+        && stored.plan().is_ok()
+        && stored.golden().is_ok()
+    {
+        return Ok(Made { stored, is_new: false });
+    }
+
+    let mut builder = Builder::new(library)?;
+    builder.parse(model.file(), model.bytes())?;
+    fix_shapes(&mut builder, request)?;
+    let start = Instant::now();
+    let built = builder.build(&request.options, &store.timing_cache(&key), calibration, progress)?;
+    let build_seconds = start.elapsed().as_secs_f64();
+    drop(builder);
+    if let Some(timings) = &built.timing_cache {
+        store.keep_timing_cache(&key, timings)?;
+    }
+
+    let engine = Engine::load(library, &built.plan, request.options.dla_core)?;
+    let (outputs, capture) = try_out(library, &engine)?;
+    let record = EngineRecord {
+        format: FORMAT,
+        key,
+        plan_sha256: sha256_hex(&built.plan),
+        plan_bytes: built.plan.len() as u64,
+        workspace_bytes: engine.workspace_bytes(),
+        inputs: engine.inputs().to_vec(),
+        outputs: engine.outputs().to_vec(),
+        layers: LayerSummary::of(&engine.layers()?),
+        build_seconds,
+        driver_version: info.driver_version,
+        capture,
+        golden: Golden { seed: SEED, output_sha256: outputs.iter().map(|bytes| sha256_hex(bytes)).collect() },
+    };
+    let stored = store.keep(record, &built.plan, &outputs.concat())?;
+    Ok(Made { stored, is_new: true })
+}
+
+/// Gives every input the shape that was asked for: sizes that the model leaves open must be named, a batch is one.
+fn fix_shapes(builder: &mut Builder, request: &Request) -> Result<(), BuildError> {
+    let inputs = builder.tensors(Direction::Input)?;
+    for input in &inputs {
+        let mut shape = input.shape.clone();
+        if let (Some((width, height)), [_, Some(3) | None, tall, wide]) = (request.input_size, shape.as_mut_slice()) {
+            (*tall, *wide) = (Some(height.into()), Some(width.into()));
+        } else if request.input_size.is_some() {
+            return Err(BuildError::NoPicture { tensor: input.name.clone(), found: input.shape_text() });
+        }
+        if let Some(batch) = shape.first_mut().filter(|batch| batch.is_none()) {
+            *batch = Some(request.batch.unwrap_or(1).into());
+        }
+        if let Some(planes) = shape.get_mut(1).filter(|planes| planes.is_none() && input.shape.len() == 4) {
+            *planes = Some(3);
+        }
+        let Some(fixed) = shape.iter().copied().collect::<Option<Vec<u64>>>() else {
+            return Err(TensorRtError::OpenShape { tensor: input.name.clone(), shape: input.shape_text() }.into());
+        };
+        if shape != input.shape {
+            builder.fix_shape(&input.name, &fixed)?;
+        }
+    }
+    let Some(batch) = request.batch else { return Ok(()) };
+    let fixed = builder.tensors(Direction::Input)?;
+    let has_batch = |shape: &[Option<u64>]| shape.first() == Some(&Some(batch.into()));
+    if fixed.iter().all(|input| has_batch(&input.shape)) {
+        return Ok(());
+    }
+    Ok(builder.set_batch(batch)?)
+}
+
+/// Runs an engine on noise, twice by itself and twice as a graph: outputs, and what became of the graph.
+fn try_out(library: &Arc<Library>, engine: &Arc<Engine>) -> Result<(Vec<Vec<u8>>, Capture), BuildError> {
+    let mut runner = Runner::new(library.context(), engine)?;
+    let inputs: Vec<Vec<u8>> = engine.inputs().iter().map(|input| noise(input, SEED)).collect();
+    runner.set_inputs(&inputs)?;
+    runner.run()?;
+    let outputs = runner.outputs()?;
+    runner.run()?;
+    same_bits(engine, &outputs, &runner.outputs()?)?;
+    let capture = match runner.capture() {
+        Ok(nodes) => {
+            runner.run()?;
+            same_bits(engine, &outputs, &runner.outputs()?)?;
+            Capture::Possible { nodes, run_ms: runner.median_ms(TIMED_RUNS)? }
+        }
+        Err(error) => Capture::Impossible { cause: error.to_string() },
+    };
+    Ok((outputs, capture))
+}
+
+fn same_bits(engine: &Engine, first: &[Vec<u8>], second: &[Vec<u8>]) -> Result<(), BuildError> {
+    let mut pairs = engine.outputs().iter().zip(first.iter().zip(second));
+    match pairs.find(|(_, (first, second))| first != second) {
+        None => Ok(()),
+        Some((output, _)) => Err(BuildError::NotRepeatable { output: output.name.clone() }),
+    }
+}

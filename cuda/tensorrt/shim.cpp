@@ -1,5 +1,5 @@
-// Implements shim.h over the headers of one TensorRT major. Compiled once for each major: the namespaces are renamed so
-// that several of them live in one program without their inline functions being taken for one another.
+// Implements shim.h over the headers of one TensorRT major. Compiled once for each major: namespaces and handles are renamed
+// so that several of them live in one program without their inline functions being taken for one another.
 #include "NvInferVersion.h"
 
 #define CATSEYE_JOIN_(a, b, c) a##b##c
@@ -9,6 +9,12 @@
 #include "NvInfer.h"
 #include "NvOnnxParser.h"
 
+#define CatseyeTrtLibrary CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Library)
+#define CatseyeTrtBuilder CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Builder)
+#define CatseyeTrtRuntime CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Runtime)
+#define CatseyeTrtEngine CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Engine)
+#define CatseyeTrtContext CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Context)
+#define CatseyeTrtBlob CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Blob)
 #include "shim.h"
 
 #include <dlfcn.h>

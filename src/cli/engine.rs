@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Context, Outcome};
-
 /// Arguments of `engine`.
 #[derive(Args)]
 #[command(
@@ -88,7 +86,7 @@ enum PrecisionName {
 
 /// Runs the subcommand.
 #[cfg(not(feature = "tensorrt"))]
-pub fn run(_: &Arguments, _: Context) -> miette::Result<Outcome> {
+pub fn run(_: &Arguments, _: super::Context) -> miette::Result<super::Outcome> {
     Err(super::problem(
         "this catseye was built without TensorRT",
         "build it with `--features tensorrt`; CATSEYE_TENSORRT_INCLUDE names the folder of NvInfer.h where it is not found",
@@ -131,6 +129,7 @@ mod with_tensorrt {
     }
 
     fn build(arguments: &Build, context: Context) -> miette::Result<Outcome> {
+        load_kernels_lazily();
         let store = Store::open(arguments.place.engine_dir.as_deref()).map_err(|error| problem(error, ""))?;
         let request = request_of(arguments);
         let told = Arc::new(Told::default());
@@ -159,6 +158,21 @@ mod with_tensorrt {
         }
         context.print_json(&json!({ "engines": all }));
         Ok(Outcome::Good)
+    }
+
+    /// Lets the driver load kernels when they are first used, as drivers since CUDA 12.2 do by themselves. TensorRT holds tens of
+    /// thousands, and without this a build waits minutes for those that it never runs. The driver reads its environment when it
+    /// is opened, so the command starts itself anew with it.
+    fn load_kernels_lazily() {
+        const VARIABLE: &str = "CUDA_MODULE_LOADING";
+        if std::env::var_os(VARIABLE).is_some() {
+            return;
+        }
+        let Ok(program) = std::env::current_exe() else { return };
+        let mut command = std::process::Command::new(program);
+        // it returns only where it fails, and then the build is slow
+        let _ =
+            std::os::unix::process::CommandExt::exec(command.args(std::env::args_os().skip(1)).env(VARIABLE, "LAZY"));
     }
 
     fn request_of(arguments: &Build) -> Request {

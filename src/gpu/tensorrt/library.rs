@@ -14,20 +14,6 @@ use crate::gpu::Context;
 /// Names a folder with TensorRT's libraries. Without it they come from where the loader looks.
 pub const LIBRARY_VARIABLE: &str = "CATSEYE_TENSORRT_LIB";
 
-/// Lets the driver load kernels when they are first used, as drivers since CUDA 12.2 do by themselves: TensorRT's libraries hold
-/// tens of thousands, and without this a build waits minutes for kernels that it never runs. To be called before the first
-/// [`Context`] is opened; a user's own `CUDA_MODULE_LOADING` stays.
-///
-/// # Safety
-/// No other thread reads or writes the environment meanwhile.
-pub unsafe fn load_kernels_lazily() {
-    const VARIABLE: &str = "CUDA_MODULE_LOADING";
-    if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: promised by the caller.
-        unsafe { std::env::set_var(VARIABLE, "LAZY") };
-    }
-}
-
 /// A version of TensorRT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {

@@ -1,5 +1,5 @@
-// Implements shim.h over the headers of one TensorRT major. Compiled once for each major: the namespaces are renamed so
-// that several of them live in one program without their inline functions being taken for one another.
+// Implements shim.h over the headers of one TensorRT major. Compiled once for each major: namespaces and handles are renamed
+// so that several of them live in one program without their inline functions being taken for one another.
 #include "NvInferVersion.h"
 
 #define CATSEYE_JOIN_(a, b, c) a##b##c
@@ -9,6 +9,12 @@
 #include "NvInfer.h"
 #include "NvOnnxParser.h"
 
+#define CatseyeTrtLibrary CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Library)
+#define CatseyeTrtBuilder CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Builder)
+#define CatseyeTrtRuntime CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Runtime)
+#define CatseyeTrtEngine CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Engine)
+#define CatseyeTrtContext CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Context)
+#define CatseyeTrtBlob CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Blob)
 #include "shim.h"
 
 #include <dlfcn.h>
@@ -226,11 +232,33 @@ CatseyeTrtStatus open_parser(CatseyeTrtLibrary &library, char const *path) {
     return library.create_parser == nullptr ? CATSEYE_TRT_NO_SYMBOL : CATSEYE_TRT_OK;
 }
 
-CatseyeTrtStatus open_plugins(CatseyeTrtLibrary &library, char const *path) {
-    library.plugin = open_library(path, library.log);
-    if (!library.plugin) {
+CatseyeTrtStatus open_all(CatseyeTrtLibrary &library, char const *nvinfer, char const *parser, char const *plugin) {
+    library.nvinfer = open_library(nvinfer, library.log);
+    if (!library.nvinfer) {
         return CATSEYE_TRT_NOT_FOUND;
     }
+    auto version = symbol<VersionFn>(library.nvinfer, "getInferLibVersion", library.log);
+    library.create_builder = symbol<CreateFn>(library.nvinfer, "createInferBuilder_INTERNAL", library.log);
+    library.create_runtime = symbol<CreateFn>(library.nvinfer, "createInferRuntime_INTERNAL", library.log);
+    if (version == nullptr || library.create_builder == nullptr || library.create_runtime == nullptr) {
+        return CATSEYE_TRT_NO_SYMBOL;
+    }
+    library.version = decode_version(version());
+    CatseyeTrtStatus const status = check_version(library.version, library.log);
+    if (status != CATSEYE_TRT_OK) {
+        return status;
+    }
+    // Plugins come first: the parser links to them.
+    if (plugin != nullptr) {
+        library.plugin = open_library(plugin, library.log);
+        if (!library.plugin) {
+            return CATSEYE_TRT_NOT_FOUND;
+        }
+    }
+    return parser == nullptr ? CATSEYE_TRT_OK : open_parser(library, parser);
+}
+
+CatseyeTrtStatus init_plugins(CatseyeTrtLibrary &library) {
     auto init = symbol<InitPluginsFn>(library.plugin, "initLibNvInferPlugins", library.log);
     if (init == nullptr) {
         return CATSEYE_TRT_NO_SYMBOL;
@@ -240,32 +268,18 @@ CatseyeTrtStatus open_plugins(CatseyeTrtLibrary &library, char const *path) {
 
 CatseyeTrtStatus library_open(char const *nvinfer, char const *parser, char const *plugin, CatseyeTrtLogFn sink,
                               void *user, CatseyeTrtLibrary **out) {
-    Log first(sink, user);
-    return guarded(first, [&] {
-        std::unique_ptr<CatseyeTrtLibrary> library(new CatseyeTrtLibrary(sink, user));
-        library->nvinfer = open_library(nvinfer, library->log);
-        if (!library->nvinfer) {
-            return CATSEYE_TRT_NOT_FOUND;
+    Log log(sink, user);
+    return guarded(log, [&] {
+        std::unique_ptr<CatseyeTrtLibrary> opened(new CatseyeTrtLibrary(sink, user));
+        CatseyeTrtStatus const status = open_all(*opened, nvinfer, parser, plugin);
+        if (status != CATSEYE_TRT_OK) {
+            return status;
         }
-        auto version = symbol<VersionFn>(library->nvinfer, "getInferLibVersion", library->log);
-        library->create_builder = symbol<CreateFn>(library->nvinfer, "createInferBuilder_INTERNAL", library->log);
-        library->create_runtime = symbol<CreateFn>(library->nvinfer, "createInferRuntime_INTERNAL", library->log);
-        if (version == nullptr || library->create_builder == nullptr || library->create_runtime == nullptr) {
-            return CATSEYE_TRT_NO_SYMBOL;
-        }
-        library->version = decode_version(version());
-        CatseyeTrtStatus status = check_version(library->version, library->log);
-        // Plugins come first: the parser links to them.
-        if (status == CATSEYE_TRT_OK && plugin != nullptr) {
-            status = open_plugins(*library, plugin);
-        }
-        if (status == CATSEYE_TRT_OK && parser != nullptr) {
-            status = open_parser(*library, parser);
-        }
-        if (status == CATSEYE_TRT_OK) {
-            *out = library.release();
-        }
-        return status;
+        // From here on TensorRT holds pointers between its libraries and to the log, so none of them goes away.
+        CatseyeTrtLibrary &library = *opened.release();
+        CatseyeTrtStatus const ready = library.plugin ? init_plugins(library) : CATSEYE_TRT_OK;
+        *out = ready == CATSEYE_TRT_OK ? &library : nullptr;
+        return ready;
     });
 }
 
@@ -274,8 +288,6 @@ void library_version(CatseyeTrtLibrary const *library, int32_t *major, int32_t *
     *minor = library->version.minor;
     *patch = library->version.patch;
 }
-
-void library_close(CatseyeTrtLibrary *library) { delete library; }
 
 // ---------------------------------------------------------------------------------------------------------- builder
 
@@ -800,7 +812,6 @@ CatseyeTrtApi const API = {
     0,
     library_open,
     library_version,
-    library_close,
     builder_create,
     builder_parse,
     builder_tensor_count,

@@ -3,7 +3,7 @@
  * TensorRT is a C++ library of virtual tables that differ between its major versions. `shim.cpp` is compiled once for
  * each major whose headers are at hand and gives one table of functions, `CatseyeTrtApi`; the libraries themselves are
  * opened at run time, so a program starts without them. No C++ exception leaves the shim. Every handle is destroyed by
- * its own function, after everything that was made from it. What went wrong is said in words by the log callback.
+ * its own function (a library never), after everything that was made from it. What went wrong is said in words by the log callback.
  */
 #ifndef CATSEYE_TENSORRT_SHIM_H
 #define CATSEYE_TENSORRT_SHIM_H
@@ -126,11 +126,11 @@ typedef struct CatseyeTrtApi {
     int32_t patch;
     int32_t reserved;
 
-    /* Opens the libraries by path or by name; `parser` and `plugin` may be null. */
+    /* Opens the libraries by path or by name; `parser` and `plugin` may be null. A library is never closed, since TensorRT
+       keeps pointers to its log: `user` lives as long as the process. */
     CatseyeTrtStatus (*library_open)(const char *nvinfer, const char *parser, const char *plugin, CatseyeTrtLogFn log,
                                      void *user, CatseyeTrtLibrary **library);
     void (*library_version)(const CatseyeTrtLibrary *library, int32_t *major, int32_t *minor, int32_t *patch);
-    void (*library_close)(CatseyeTrtLibrary *library);
 
     CatseyeTrtStatus (*builder_create)(CatseyeTrtLibrary *library, CatseyeTrtBuilder **builder);
     CatseyeTrtStatus (*builder_parse)(CatseyeTrtBuilder *builder, const void *onnx, size_t bytes, const char *path);

@@ -4,6 +4,7 @@
 
 mod demo;
 mod diff;
+mod engine;
 mod eval;
 mod import;
 mod info;
@@ -57,6 +58,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Measure outputs against ground truth.
     Eval(eval::Arguments),
+    /// Build and check TensorRT engines.
+    Engine(engine::Arguments),
 }
 
 /// What all subcommands share.
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Rig(arguments) => rig::run(&arguments, context),
         Command::Sim(arguments) => sim::run(&arguments, context),
         Command::Eval(arguments) => eval::run(&arguments, context),
+        Command::Engine(arguments) => engine::run(&arguments, context),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

@@ -151,7 +151,7 @@ pub fn noise(input: &TensorInfo, seed: u64) -> Vec<u8> {
         match input.element {
             // 24 bits, so that every value is exact
             Element::F32 => bytes.extend(((bits >> 40) as f32 / 16_777_216.0).to_le_bytes()),
-            // k / 1024 for k below 1024: 2^-15 * 2^5 * k is a half exactly, built from 1 + k / 1024 by the caller's bits below
+            // 10 bits, for the same reason
             Element::F16 => bytes.extend(unit_half((bits >> 54) as u16).to_le_bytes()),
             Element::Bool => bytes.push((bits >> 63) as u8),
             _ => bytes.push((bits >> 57) as u8),

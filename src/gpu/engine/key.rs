@@ -1,6 +1,5 @@
 //! What an engine is made of: everything that decides its bits, digested into the name of its files.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -78,9 +77,9 @@ impl EngineKey {
     #[must_use]
     pub fn sha256(&self) -> String {
         let nameless = EngineKey { model: String::new(), ..self.clone() };
-        let mut text = String::from("catseye engine 1\n");
-        let _ = write!(text, "{nameless:#?}");
-        sha256_hex(text.as_bytes())
+        // a struct of plain fields has JSON, in the order of its fields
+        let text = serde_json::to_string(&nameless).unwrap_or_default();
+        sha256_hex(format!("catseye engine 1\n{text}").as_bytes())
     }
 
     /// What the engine's files are called, without an ending.

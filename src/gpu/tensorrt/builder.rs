@@ -70,10 +70,13 @@ pub struct Phase<'a> {
     pub steps: u32,
 }
 
+/// Gives, for the inputs of these names, the addresses of the next batch.
+pub type Batches<'a> = dyn FnMut(&[&str]) -> Option<Vec<u64>> + Send + 'a;
+
 /// Where the ranges of 8-bit tensors come from, for models without Q and DQ nodes. TensorRT 11 takes those alone.
 pub struct Calibration<'a> {
     /// For each input of the names, the address of a batch on the device; none at the end. The batch stays until the next call.
-    pub batches: &'a mut (dyn FnMut(&[&str]) -> Option<Vec<u64>> + Send),
+    pub batches: &'a mut Batches<'a>,
     /// A table of an earlier calibration, which makes batches needless.
     pub table: Option<&'a [u8]>,
 }
@@ -247,7 +250,7 @@ fn pointer(bytes: &[u8]) -> *const c_void {
 /// before the phases begin that overlap.
 struct User<'p, 'b> {
     progress: &'p mut (dyn FnMut(Phase<'_>) -> ControlFlow<()> + Send),
-    batches: Option<&'b mut (dyn FnMut(&[&str]) -> Option<Vec<u64>> + Send)>,
+    batches: Option<&'b mut Batches<'b>>,
     table: Option<Vec<u8>>,
     stopped: bool,
 }

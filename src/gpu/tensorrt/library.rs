@@ -31,11 +31,11 @@ impl fmt::Display for Version {
     }
 }
 
-/// TensorRT, opened.
+/// TensorRT, opened until the process ends.
 pub struct Library {
     pub(super) api: &'static CatseyeTrtApi,
     pub(super) raw: NonNull<abi::CatseyeTrtLibrary>,
-    pub(super) log: Box<Log>,
+    pub(super) log: &'static Log,
     pub(super) context: Arc<Context>,
     version: Version,
     path: String,
@@ -56,15 +56,16 @@ impl fmt::Debug for Library {
 
 impl Library {
     /// Opens the newest TensorRT there is among the majors of this build. The open device stands for a driver that works:
-    /// without one TensorRT may answer with garbage.
+    /// without one TensorRT may answer with garbage. To be called once: what was opened, and its listener, stay until the process
+    /// ends, since TensorRT keeps pointers to both.
     pub fn find(context: &Arc<Context>, listener: Option<Listener>) -> Result<Arc<Library>, TensorRtError> {
         context.current()?;
-        let log = Box::new(Log::new(listener));
+        let log: &'static Log = Box::leak(Box::new(Log::new(listener)));
         let mut looked = Vec::new();
         let mut version_error = None;
         for api in compiled_in() {
             let names = Names::of(api.major);
-            match open(api, &names, &log) {
+            match open(api, &names, log) {
                 Ok(Opened { raw, no_parser }) => {
                     let version = version_of(api, raw);
                     let (context, path) = (Arc::clone(context), names.nvinfer);
@@ -98,13 +99,6 @@ impl Library {
     /// A status of a call as a result; the log says why.
     pub(super) fn answer(&self, status: abi::CatseyeTrtStatus, what: &'static str) -> Result<(), TensorRtError> {
         answer(status, what, || self.log.take_errors())
-    }
-}
-
-impl Drop for Library {
-    fn drop(&mut self) {
-        // SAFETY: opened in `find`, closed once; all that was made of it holds an `Arc` of `self`, so it is gone.
-        unsafe { call(self.api.library_close, |close| close(self.raw.as_ptr())) };
     }
 }
 
@@ -166,7 +160,7 @@ struct Opened {
 }
 
 /// Opens all that is there: plugins and the parser may be missing, as where engines are only run.
-fn open(api: &CatseyeTrtApi, names: &Names, log: &Log) -> Result<Opened, TensorRtError> {
+fn open(api: &CatseyeTrtApi, names: &Names, log: &'static Log) -> Result<Opened, TensorRtError> {
     let mut missing = None;
     for (with_parser, with_plugin) in [(true, true), (true, false), (false, true)] {
         match open_with(api, names, log, with_parser, with_plugin) {
@@ -181,7 +175,7 @@ fn open(api: &CatseyeTrtApi, names: &Names, log: &Log) -> Result<Opened, TensorR
 fn open_with(
     api: &CatseyeTrtApi,
     names: &Names,
-    log: &Log,
+    log: &'static Log,
     with_parser: bool,
     with_plugin: bool,
 ) -> Result<NonNull<abi::CatseyeTrtLibrary>, TensorRtError> {
@@ -190,7 +184,7 @@ fn open_with(
     let plugin = with_plugin.then(|| c_name(&names.plugin)).transpose()?;
     let pointer = |name: &Option<CString>| name.as_ref().map_or(std::ptr::null(), |name| name.as_ptr());
     let mut raw = std::ptr::null_mut();
-    // SAFETY: the names are C strings or null, the log lives in a box as long as the library, and the place can be written.
+    // SAFETY: the names are C strings or null, the log lives for ever, and the place can be written.
     let status = unsafe {
         status_of(api.library_open, |open| {
             open(nvinfer.as_ptr(), pointer(&parser), pointer(&plugin), Some(sink), log.user(), &raw mut raw)

@@ -38,7 +38,7 @@ pub type Listener = Box<dyn Fn(Severity, &str) + Send + Sync>;
 /// Most errors that are kept: the first ones tell the cause, and a broken device repeats itself.
 const KEPT_ERRORS: usize = 8;
 
-/// The sink of one library. TensorRT holds its address, so it lives in a box as long as the library.
+/// The sink of one library. TensorRT keeps its address.
 pub(super) struct Log {
     listener: Option<Listener>,
     errors: Mutex<Vec<String>>,

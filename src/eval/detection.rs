@@ -373,7 +373,8 @@ mod tests {
     fn precision_never_rises_with_recall() {
         // correct, wrong, correct, correct: raw precisions of 1, 1/2, 2/3, 3/4 at recalls of 1/4, 1/4, 1/2, 3/4
         let truth: Vec<Labelled<f64>> = (0..4).map(|frame| object(frame, 0.0)).collect();
-        let detections = [detection(0, 0.0, 0.9), detection(1, 5.0, 0.8), detection(1, 0.0, 0.7), detection(2, 0.0, 0.6)];
+        let detections =
+            [detection(0, 0.0, 0.9), detection(1, 5.0, 0.8), detection(1, 0.0, 0.7), detection(2, 0.0, 0.6)];
         let found = coco(&truth, &detections, similarity).unwrap();
         let curve = &found.precisions_50[&0];
         assert_eq!((curve.len(), curve[0], curve[25], curve[75], curve[76]), (101, 1.0, 1.0, 0.75, 0.0));

@@ -10,7 +10,7 @@ use catseye::view::report::evaluation::{EvaluationReport, save};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Context, Outcome, problem};
+use super::{Context, Outcome, check_output, problem};
 
 /// Arguments of `eval`.
 #[derive(Args)]
@@ -83,7 +83,11 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
 }
 
 fn run_drive(arguments: &Arguments, log: &Path, truth: &Path, context: Context) -> miette::Result<Outcome> {
-    // what is wrong with the gate is told before the work is done
+    // what is wrong with the gate or the page's place is told before the work is done
+    if let Some(path) = &arguments.report {
+        let sources = [log, truth].into_iter().chain(arguments.gate.as_deref());
+        check_output(path, sources, "name another file")?;
+    }
     let gate = arguments.gate.as_deref().map(Gate::read).transpose().map_err(|error| problem(error, ""))?;
     let options = Options { max_distance_m: arguments.max_distance_m };
     let help = "`catseye replay LOG -o run.mcap` makes a run; `catseye info` shows what a log holds";

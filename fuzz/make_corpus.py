@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
+SCENARIOS = CORPUS.parent.parent / "src/sim/scenarios"
 
 
 def seed(target, name, data):
@@ -636,6 +637,8 @@ def texts():
     brown_conrady = RIG[RIG.index("model = ") : RIG.index("\n[camera.mounting]")]
     seed("rig", "f_theta", RIG.replace(brown_conrady, F_THETA).encode())
     seed("rig", "wrong_key", RIG.replace("rate_hz", "rate").encode())
+    for scenario in sorted(SCENARIOS.glob("*.toml")):
+        seed("scenario", scenario.stem, scenario.read_bytes())
     truth = "1,1,10,20,30,40,1,1,1\n2,1,12,20,30,40,1,1,1\n1,2,100,20,30,40,0,1,1\n"
     tracks = "1,5,11,20,30,40,-1,-1,-1,-1\n2,6,12,21,30,40,-1,-1,-1,-1\n"
     seed("mot_files", "truth_and_tracks", (truth + "\n" + tracks).encode())

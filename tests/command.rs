@@ -381,6 +381,13 @@ fn outputs_never_replace_what_they_are_made_from() {
     let again = ["replay", "log.mcap", "--decisions", "out/run.mcap", "--out", "out/run.mcap"];
     assert_fails(&catseye(folder.path(), &again), &["run.mcap", made_from]);
     assert_fails(&catseye(folder.path(), &["report", "out/run.mcap", "-o", "out/run.mcap"]), &["run.mcap", made_from]);
+    let eval = ["eval", "out/run.mcap", "--truth", "log.mcap", "--report", "log.mcap"];
+    assert_fails(&catseye(folder.path(), &eval), &["log.mcap", made_from]);
+    let eval = catseye(folder.path(), &["eval", "out/run.mcap", "--truth", "log.mcap", "--report", "plots.html"]);
+    assert!(eval.status.success() && text(&eval).contains("plots.html"), "{}", text(&eval));
+    assert!(
+        std::fs::read_to_string(folder.path().join("plots.html")).unwrap().contains("run.mcap against the truth of")
+    );
 
     // a log without a rig is imported first, but not over itself
     let bare = folder.path().join("out/drive.mcap");

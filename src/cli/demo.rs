@@ -5,13 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use catseye::eval::drive::{self, DriveMetrics};
+use catseye::eval::drive::{self, DriveMetrics, Options};
 use catseye::file::write_whole;
 use catseye::models::ROAD_ONNX;
 use clap::{Args, Parser};
 use serde_json::json;
 
-use super::{Command, Context, Outcome, problem, replay, sim};
+use super::{Command, Context, Outcome, eval, problem, replay, sim};
 
 /// Arguments of `demo`.
 #[derive(Args)]
@@ -49,8 +49,8 @@ impl Steps {
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let folder = &arguments.output_dir;
-    let [drive, run, model, metrics_path] =
-        ["drive.mcap", "run.mcap", "road.onnx", "metrics.json"].map(|name| folder.join(name));
+    let [drive, run, model, metrics_path, evaluation_path] =
+        ["drive.mcap", "run.mcap", "road.onnx", "metrics.json", "evaluation.html"].map(|name| folder.join(name));
     let explain = |path: &Path| {
         let path = path.to_owned();
         move |error: std::io::Error| problem(format!("{}: {error}", path.display()), "name another --output-dir")
@@ -71,14 +71,17 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let again =
         replayed(&[&drive_text, "--verify", &run_text, "--workers", "1", "--no-report", "--output-dir", &folder_text])?;
     steps.begin("comparing what was seen with what is true");
-    let metrics = drive::evaluate(&run, &drive, &drive::Options::default()).map_err(|error| problem(error, ""))?;
+    let options = Options::default();
+    let evaluation = drive::evaluate(&run, &drive, &options).map_err(|error| problem(error, ""))?;
+    eval::write_report(&evaluation, (&run, &drive), &options, &evaluation_path)?;
+    let metrics = &evaluation.metrics;
     let values = json!(metrics.0);
     write_whole(&metrics_path, format!("{values:#}\n").as_bytes()).map_err(explain(&metrics_path))?;
 
     let is_equal = again == Outcome::Good;
     if context.speaks() {
-        summarize(&scenario.name, simulated.duration_s, is_equal, &metrics, steps.start.elapsed().as_secs_f64());
-        for name in ["report.html", "overlay.avi", "run.mcap", "drive.mcap", "metrics.json"] {
+        summarize(&scenario.name, simulated.duration_s, is_equal, metrics, steps.start.elapsed().as_secs_f64());
+        for name in ["report.html", "evaluation.html", "overlay.avi", "run.mcap", "drive.mcap", "metrics.json"] {
             println!("{}", folder.join(name).display());
         }
         println!("\nThe same with your own video and network:");

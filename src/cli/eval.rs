@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use catseye::eval::drive::{self, CameraFrames, Options};
+use catseye::eval::drive::{self, CameraFrames, Evaluation, Options};
 use catseye::eval::gate::{Gate, Shortfall};
-use catseye::eval::{hota, kitti, mot};
+use catseye::eval::{hota, kitti, mot, shown};
 use catseye::file::write_whole;
+use catseye::view::report::evaluation::{EvaluationReport, save};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Context, Outcome, problem};
+use super::{Context, Outcome, check_output, problem};
 
 /// Arguments of `eval`.
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  catseye eval run.mcap --truth drive.mcap\n  catseye eval run.mcap --truth drive.mcap --gate gates.toml\n  catseye eval run.mcap --truth drive.mcap --mot tracks\n  catseye eval mot --truth gt.txt --tracks out.txt --json\n  catseye eval kitti --truth label_2 --detections results\n\nA gate file has lines as `\"detection.car.ap50\" = { min = 0.85 }`; a run that falls short exits with 3."
+    after_help = "Examples:\n  catseye eval run.mcap --truth drive.mcap\n  catseye eval run.mcap --truth drive.mcap --gate gates.toml\n  catseye eval run.mcap --truth drive.mcap --report evaluation.html --mot tracks\n  catseye eval mot --truth gt.txt --tracks out.txt --json\n  catseye eval kitti --truth label_2 --detections results\n\nA gate file has lines as `\"detection.car.ap50\" = { min = 0.85 }`; a run that falls short exits with 3."
 )]
 pub struct Arguments {
     /// The log of a run.
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// What the run must reach (TOML).
     #[arg(long, value_name = "FILE")]
     gate: Option<PathBuf>,
+    /// Writes the measures and plots of what they are made of into one page.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Objects farther away than this do not count, in metres.
     #[arg(long, value_name = "METRES", default_value_t = Options::default().max_distance_m)]
     max_distance_m: f64,
@@ -83,17 +87,28 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
 }
 
 fn run_drive(arguments: &Arguments, log: &Path, truth: &Path, context: Context) -> miette::Result<Outcome> {
-    // what is wrong with the gate is told before the work is done
+    // what is wrong with the gate or the page's place is told before the work is done
+    if let Some(path) = &arguments.report {
+        let sources = [log, truth].into_iter().chain(arguments.gate.as_deref());
+        check_output(path, sources, "name another file")?;
+    }
     let gate = arguments.gate.as_deref().map(Gate::read).transpose().map_err(|error| problem(error, ""))?;
     let options = Options { max_distance_m: arguments.max_distance_m };
     let help = "`catseye replay LOG -o run.mcap` makes a run; `catseye info` shows what a log holds";
-    let metrics = drive::evaluate(log, truth, &options).map_err(|error| problem(error, help))?;
+    let evaluation = drive::evaluate(log, truth, &options).map_err(|error| problem(error, help))?;
+    let metrics = &evaluation.metrics.0;
+    let short = gate.map(|gate| gate.check(metrics)).transpose().map_err(|error| problem(error, ""))?;
     if let Some(folder) = &arguments.mot {
         let frames = drive::tracking_frames(log, truth, &options).map_err(|error| problem(error, help))?;
         write_mot(folder, &frames).map_err(|(file, error)| problem(format!("{}: {error}", file.display()), ""))?;
     }
-    let short = gate.map(|gate| gate.check(&metrics.0)).transpose().map_err(|error| problem(error, ""))?;
-    show(&metrics.0, context);
+    if let Some(path) = &arguments.report {
+        write_report(&evaluation, (log, truth), &options, path)?;
+    }
+    show(metrics, context);
+    if let Some(path) = arguments.report.as_ref().filter(|_| context.speaks()) {
+        println!("\nplots: {}", path.display());
+    }
     let short = short.unwrap_or_default();
     if short.is_empty() {
         return Ok(Outcome::Good);
@@ -120,6 +135,28 @@ fn write_mot(folder: &Path, frames: &[CameraFrames]) -> Result<(), (PathBuf, std
     Ok(())
 }
 
+/// Writes the page of an evaluation of a run against truth.
+pub fn write_report(
+    evaluation: &Evaluation,
+    (run, truth): (&Path, &Path),
+    options: &Options,
+    path: &Path,
+) -> miette::Result<()> {
+    let name = |log: &Path| log.file_name().unwrap_or(log.as_os_str()).to_string_lossy().into_owned();
+    let facts = [
+        ("run", run.display().to_string()),
+        ("truth", truth.display().to_string()),
+        ("objects count up to", format!("{} m", options.max_distance_m)),
+        ("catseye", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    let report = EvaluationReport {
+        title: format!("{} against the truth of {}", name(run), name(truth)),
+        facts: facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        evaluation,
+    };
+    save(&report, path).map_err(|error| problem(error, "name another file"))
+}
+
 /// Prints all measures: as a table with a gap between sections, or as one flat object.
 fn show(metrics: &BTreeMap<String, Option<f64>>, context: Context) {
     if context.speaks() {
@@ -131,14 +168,10 @@ fn show(metrics: &BTreeMap<String, Option<f64>>, context: Context) {
                 println!();
             }
             last = Some(section);
-            println!("{name:<width$} {:>12}", number(*value));
+            println!("{name:<width$} {:>12}", shown(*value));
         }
     }
     context.print_json(&json!(metrics));
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
 
 fn shortfalls(short: &[Shortfall]) -> String {

@@ -76,6 +76,9 @@ pub struct CocoPrecision {
     pub ap75: f64,
     /// At each of [`COCO_THRESHOLDS`], by class; a class without an object that counts has none.
     pub classes: BTreeMap<u16, [f64; 10]>,
+    /// Precision at recalls of 0, 0.01 and so on to 1, at a threshold of 0.5, by class: the best at that recall or a
+    /// higher one, 0 where it is not reached. Their mean is the first of `classes`.
+    pub precisions_50: BTreeMap<u16, Vec<f64>>,
 }
 
 /// Average precision by the rule of COCO: the mean of the precision at recalls of 0, 0.01 and so on to 1. `similarity`
@@ -87,13 +90,20 @@ pub fn coco<S>(
     similarity: impl Fn(&Labelled<S>, &Detected<S>) -> f64,
 ) -> Result<CocoPrecision, ScoreError> {
     let recalls: Vec<f64> = (0..=100).map(|point| f64::from(point) * 0.01).collect();
-    let classes: BTreeMap<u16, [f64; 10]> = group(truth, detections, similarity, COCO_MAX_DETECTIONS)?
-        .into_iter()
-        .filter(|(_, class)| class.objects() > 0)
-        .map(|(number, class)| (number, COCO_THRESHOLDS.map(|threshold| class.precision(threshold, &recalls))))
-        .collect();
-    let at = |index: usize| mean(classes.values().map(|class| class[index]));
-    Ok(CocoPrecision { ap: mean(classes.values().flatten().copied()), ap50: at(0), ap75: at(5), classes })
+    let (mut classes, mut precisions_50) = (BTreeMap::new(), BTreeMap::new());
+    for (number, class) in group(truth, detections, similarity, COCO_MAX_DETECTIONS)? {
+        if class.objects() == 0 {
+            continue;
+        }
+        let at = COCO_THRESHOLDS.map(|threshold| class.precisions(threshold, &recalls));
+        classes.insert(number, at.each_ref().map(|precisions| mean(precisions.iter().copied())));
+        let [at_50, ..] = at;
+        precisions_50.insert(number, at_50);
+    }
+    let at = |index: usize| mean(classes.values().map(|class: &[f64; 10]| class[index]));
+    let ap = mean(classes.values().flatten().copied());
+    let (ap50, ap75) = (at(0), at(5));
+    Ok(CocoPrecision { ap, ap50, ap75, classes, precisions_50 })
 }
 
 /// Average precision of each class by the rule of KITTI: the mean of the precision at 40 recalls, from 1/40 to 1.
@@ -108,7 +118,8 @@ pub fn kitti<S>(
     let recalls: Vec<f64> = (1..=40).map(|point| f64::from(point) / 40.0).collect();
     let classes = group(truth, detections, similarity, usize::MAX)?.into_iter();
     let counted = classes.filter(|(_, class)| class.objects() > 0);
-    Ok(counted.map(|(number, class)| (number, class.precision(threshold(number), &recalls))).collect())
+    let precision = |number: u16, class: &Class| mean(class.precisions(threshold(number), &recalls).into_iter());
+    Ok(counted.map(|(number, class)| (number, precision(number, &class))).collect())
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
@@ -228,8 +239,8 @@ impl Class {
         self.frames.iter().flat_map(|frame| &frame.ignored).filter(|&&ignored| !ignored).count()
     }
 
-    /// Mean over `recalls` of the best precision at that recall or a higher one; 0 at a recall that is not reached.
-    fn precision(&self, threshold: f64, recalls: &[f64]) -> f64 {
+    /// The best precision at each of `recalls` or a higher one; 0 at a recall that is not reached.
+    fn precisions(&self, threshold: f64, recalls: &[f64]) -> Vec<f64> {
         let mut judged = Vec::new();
         for frame in &self.frames {
             frame.judge(threshold, &mut judged);
@@ -251,7 +262,7 @@ impl Class {
             let reached = curve.partition_point(|&(at, _)| at < recall);
             curve.get(reached).map_or(0.0, |&(_, precision)| precision)
         };
-        mean(recalls.iter().map(|&recall| precision_at(recall)))
+        recalls.iter().map(|&recall| precision_at(recall)).collect()
     }
 }
 
@@ -356,6 +367,20 @@ mod tests {
         near(found.ap75, found.ap);
         let found = kitti(&truth, &detections, similarity, |_| KITTI_CAR_IOU).unwrap();
         near(found[&0], (20.0 + 20.0 * 2.0 / 3.0) / 40.0);
+    }
+
+    #[test]
+    fn precision_never_rises_with_recall() {
+        // correct, wrong, correct, correct: raw precisions of 1, 1/2, 2/3, 3/4 at recalls of 1/4, 1/4, 1/2, 3/4
+        let truth: Vec<Labelled<f64>> = (0..4).map(|frame| object(frame, 0.0)).collect();
+        let detections =
+            [detection(0, 0.0, 0.9), detection(1, 5.0, 0.8), detection(1, 0.0, 0.7), detection(2, 0.0, 0.6)];
+        let found = coco(&truth, &detections, similarity).unwrap();
+        let curve = &found.precisions_50[&0];
+        assert_eq!((curve.len(), curve[0], curve[25], curve[75], curve[76]), (101, 1.0, 1.0, 0.75, 0.0));
+        near(curve[26], 0.75);
+        assert!(curve.windows(2).all(|two| two[0] >= two[1]));
+        near(curve.iter().sum::<f64>() / 101.0, found.classes[&0][0]);
     }
 
     #[test]

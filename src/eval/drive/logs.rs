@@ -56,6 +56,8 @@ pub(super) struct Tick {
     pub lanes: Vec<LaneCurve>,
     pub free_space_m: Vec<f32>,
     pub time_to_collision_s: f32,
+    /// What the planner took the gap to the lead for; `None` without a lead.
+    pub lead_gap_m: Option<f32>,
 }
 
 /// A run.
@@ -87,6 +89,12 @@ impl Run {
 
     pub fn class(&self, number: u16) -> Option<Class> {
         self.classes.get(usize::from(number)).copied().flatten()
+    }
+
+    /// Seconds from the first tick to a stamp.
+    pub fn time_s(&self, stamp_ns: i64) -> f64 {
+        let first_ns = self.ticks.first().map_or(stamp_ns, |tick| tick.reference_ns);
+        stamp_ns.saturating_sub(first_ns) as f64 * 1e-9
     }
 
     /// Where a camera stands, seen from above; the vehicle's origin for what is no camera.
@@ -128,6 +136,7 @@ fn tick(body: Body, reference_ns: i64) -> Tick {
         lanes: body.world.lanes.to_vec(),
         free_space_m: body.world.free_space.range_m.to_vec(),
         time_to_collision_s: body.plan.time_to_collision_s,
+        lead_gap_m: (body.plan.lead_id != 0).then_some(body.plan.lead_gap_m),
     }
 }
 

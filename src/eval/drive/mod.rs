@@ -1,4 +1,4 @@
-//! How good a run is: its log and a log with truth in, one flat table of named measures out.
+//! How good a run is: its log and a log with truth in, one flat table of named measures out, and curves to be drawn.
 //!
 //! The run is the log that a replay wrote; truth is what [`crate::truth`] describes, in the same log or another. What the
 //! truth does not tell has no value, never zero. Pictures are compared at their own stamps, the world model at its
@@ -9,6 +9,7 @@
 //! `bias`. Measures in the pictures are left out for cameras whose pictures the networks see undistorted, since truth is
 //! drawn in the pictures as taken.
 
+pub mod curves;
 mod logs;
 mod outcome;
 mod picture;
@@ -25,6 +26,7 @@ use super::detection::ScoreError;
 use super::mot;
 use crate::log::reader::ReadError;
 use crate::source::PreambleError;
+use curves::DriveCurves;
 use logs::{Run, Truth};
 pub use picture::CameraFrames;
 
@@ -78,8 +80,21 @@ impl DriveMetrics {
     }
 }
 
+/// What a run is worth.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// All measures.
+    pub metrics: DriveMetrics,
+    /// What they are made of.
+    pub curves: DriveCurves,
+    /// Ticks of the run whose results its log holds.
+    pub ticks: u64,
+    /// From the first to the last of them, seconds.
+    pub duration_s: f64,
+}
+
 /// Measures the log of a run against a log with truth; both may be the same.
-pub fn evaluate(run: &Path, truth: &Path, options: &Options) -> Result<DriveMetrics, EvaluateDriveError> {
+pub fn evaluate(run: &Path, truth: &Path, options: &Options) -> Result<Evaluation, EvaluateDriveError> {
     let run = Run::read(run)?;
     let truth = Truth::read(truth, &run.cameras)?;
     measure(&run, &truth, options)
@@ -92,17 +107,20 @@ pub fn tracking_frames(run: &Path, truth: &Path, options: &Options) -> Result<Ve
     Ok(picture::all_frames(&run, &truth, options))
 }
 
-fn measure(run: &Run, truth: &Truth, options: &Options) -> Result<DriveMetrics, EvaluateDriveError> {
+fn measure(run: &Run, truth: &Truth, options: &Options) -> Result<Evaluation, EvaluateDriveError> {
     let mut metrics = DriveMetrics::default();
-    picture::detection(run, truth, options, &mut metrics)?;
-    picture::tracking(run, truth, options, &mut metrics)?;
+    let precision = picture::detection(run, truth, options, &mut metrics)?;
+    let hota = picture::tracking(run, truth, options, &mut metrics)?;
     world::birds_eye(run, truth, options, &mut metrics)?;
-    world::errors(run, truth, options, &mut metrics);
-    road::lanes(run, truth, &mut metrics);
+    let objects = world::errors(run, truth, options, &mut metrics);
+    let lane_error_m = road::lanes(run, truth, &mut metrics);
     road::free_space(run, truth, &mut metrics);
     outcome::time_to_collision(run, truth, &mut metrics);
     outcome::planner(truth, &mut metrics);
-    Ok(metrics)
+    let lead_gap_m = outcome::lead_gap(run, truth);
+    let curves = DriveCurves { precision, hota, objects, lane_error_m, lead_gap_m };
+    let duration_s = run.ticks.last().map_or(0.0, |tick| run.time_s(tick.reference_ns));
+    Ok(Evaluation { metrics, curves, ticks: run.ticks.len() as u64, duration_s })
 }
 
 /// What counts as one class, whatever its name in a model or in truth.
@@ -171,10 +189,15 @@ impl Values {
         middle(&self.sorted(f64::abs))
     }
 
-    /// 95th percentile of the absolute values, nearest rank.
+    /// 95th percentile of the absolute values.
     fn p95(&self) -> Option<f64> {
+        self.percentile(0.95)
+    }
+
+    /// The absolute value that such a part of them, 0 to 1, does not exceed; nearest rank.
+    fn percentile(&self, part: f64) -> Option<f64> {
         let values = self.sorted(f64::abs);
-        let rank = (0.95 * values.len() as f64).ceil() as usize;
+        let rank = (part * values.len() as f64).ceil() as usize;
         values.get(rank.saturating_sub(1)).copied()
     }
 
@@ -215,13 +238,15 @@ mod tests {
         let values = Values(vec![-3.0, 1.0, 2.0, 4.0]);
         assert_eq!((values.median(), values.bias(), values.p95()), (Some(2.5), Some(1.5), Some(4.0)));
         let hundred = Values((1..=100).map(f64::from).collect());
-        assert_eq!(hundred.p95(), Some(95.0));
+        assert_eq!((hundred.p95(), hundred.percentile(0.9)), (Some(95.0), Some(90.0)));
         assert_eq!((Values::default().median(), Values::default().mean(), Values::default().p95()), (None, None, None));
     }
 
     #[test]
     fn what_truth_does_not_tell_has_no_value() {
-        let metrics = measure(&Run::default(), &Truth::default(), &Options::default()).unwrap();
+        let Evaluation { metrics, curves, .. } =
+            measure(&Run::default(), &Truth::default(), &Options::default()).unwrap();
+        assert!(curves.precision.is_empty() && curves.hota.is_empty() && curves.lead_gap_m.is_empty());
         assert!(metrics.0.len() > 50 && metrics.0.values().all(Option::is_none), "{metrics:?}");
         for name in ["detection.car.ap50", "world.range_00_10.count", "free_space.iou", "planner.collisions"] {
             assert!(metrics.0.contains_key(name), "{name}");

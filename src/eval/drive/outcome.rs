@@ -1,7 +1,8 @@
-//! What came of it: the planner's time to collision, and how the vehicle fared.
+//! What came of it: the planner's time to collision and gap to the lead, and how the vehicle fared.
 
 use std::collections::BTreeMap;
 
+use super::curves::Curve;
 use super::logs::{Run, Truth, nearest};
 use super::{DriveMetrics, Values};
 use crate::truth::TruthEgo;
@@ -33,6 +34,20 @@ pub(super) fn time_to_collision(run: &Run, truth: &Truth, metrics: &mut DriveMet
     metrics.put("ttc.error_s.median", error.median());
     metrics.put("ttc.error_s.bias", error.bias());
     metrics.put("ttc.relative_error.median", relative.median());
+}
+
+/// The gap to the lead over time; nothing where truth has no lead and the planner none either.
+pub(super) fn lead_gap(run: &Run, truth: &Truth) -> Vec<Curve> {
+    let known = run.ticks.iter().filter_map(|tick| Some((tick, nearest(&truth.ego, tick.reference_ns)?.1)));
+    let (mut true_m, mut found_m) = (Vec::new(), Vec::new());
+    for (tick, ego) in known {
+        let time_s = run.time_s(tick.reference_ns);
+        let has_lead = ego.lead_id != 0 && ego.lead_gap_m.is_finite();
+        true_m.push([time_s, if has_lead { ego.lead_gap_m } else { f64::NAN }]);
+        found_m.push([time_s, tick.lead_gap_m.map_or(f64::NAN, f64::from)]);
+    }
+    let is_empty = true_m.iter().chain(&found_m).all(|[_, gap_m]| !gap_m.is_finite());
+    if is_empty { Vec::new() } else { vec![Curve::new("truth", true_m), Curve::new("planner", found_m)] }
 }
 
 /// How often something begins.
@@ -81,6 +96,21 @@ mod tests {
         assert_eq!(metrics.get("ttc.count"), Some(1.0));
         assert_eq!(metrics.get("ttc.error_s.bias"), Some(0.5));
         assert_eq!(metrics.get("ttc.relative_error.median"), Some(0.25));
+    }
+
+    #[test]
+    fn a_gap_is_drawn_where_there_is_a_lead() {
+        let lead = |lead_id, lead_gap_m| TruthEgo { lead_id, lead_gap_m, ..TruthEgo::default() };
+        let truth = [(1, lead(7, 20.0)), (500_000_001, lead(0, f64::INFINITY))];
+        let truth = Truth { ego: truth.into(), ..Truth::default() };
+        let tick = |reference_ns, lead_gap_m| Tick { reference_ns, lead_gap_m, ..Tick::default() };
+        let mut run = Run { ticks: vec![tick(1, None), tick(500_000_001, Some(19.5))], ..Run::default() };
+        let found = lead_gap(&run, &truth);
+        let [truth_m, planner_m] = [0, 1].map(|curve| &found[curve].points);
+        assert!(truth_m[0] == [0.0, 20.0] && truth_m[1][1].is_nan());
+        assert!(planner_m[0][1].is_nan() && planner_m[1] == [0.5, 19.5]);
+        run.ticks.clear();
+        assert_eq!(lead_gap(&run, &truth), Vec::new());
     }
 
     #[test]

@@ -9,10 +9,11 @@
 //! [`TruthBoxes`]: crate::truth::TruthBoxes
 //! [`TruthObjects`]: crate::truth::TruthObjects
 
+use super::curves::Curve;
 use super::logs::{Camera, Run, Truth, nearest};
 use super::{Class, DriveMetrics, EvaluateDriveError, Options};
 use crate::eval::detection::{self, Detected, KITTI_CAR_IOU, KITTI_OTHER_IOU, Labelled};
-use crate::eval::hota;
+use crate::eval::hota::{self, ALPHAS, HotaAt};
 use crate::eval::mot::{self, MotBox, MotFrames};
 use crate::messages::{BoxPx, CameraTrack, TrackState};
 use crate::truth::TruthBox;
@@ -94,13 +95,13 @@ fn objects_at(truth: &Truth, camera: &Camera, stamp_ns: i64, options: &Options) 
     (!found.is_empty()).then_some(found)
 }
 
-/// Average precision of the detections.
+/// Average precision of the detections; precision over recall by class, at an overlap of 0.5.
 pub(super) fn detection(
     run: &Run,
     truth: &Truth,
     options: &Options,
     metrics: &mut DriveMetrics,
-) -> Result<(), EvaluateDriveError> {
+) -> Result<Vec<Curve>, EvaluateDriveError> {
     let (mut labelled, mut detected) = (Vec::new(), Vec::new());
     for (tick, number) in run.ticks.iter().zip(0_u64..) {
         for seen in tick.seen.iter().filter(|seen| seen.present) {
@@ -137,49 +138,77 @@ pub(super) fn detection(
         metrics.put(name("ap50"), precision.map(|at| at[0]));
         metrics.put(name("ap40"), kitti.get(&class.number()).copied());
     }
-    Ok(())
+    let curve = |class: Class| {
+        let precisions = coco.precisions_50.get(&class.number())?;
+        let recalls = (0..).map(|percent| f64::from(percent) * 0.01);
+        Some(Curve::new(class.name(), recalls.zip(precisions).map(|(recall, precision)| [recall, *precision])))
+    };
+    Ok(Class::ALL.into_iter().filter_map(curve).collect())
 }
 
 /// What is said of tracks.
 const TRACKING: [&str; 6] = ["mota", "idf1", "hota", "det_a", "ass_a", "switches"];
 
-/// How well tracks follow, per camera; over all cameras the mean, and the sum of the switches.
+/// How well tracks follow, per camera; over all cameras the mean, and the sum of the switches. HOTA and its parts over
+/// the demand on the overlap.
 pub(super) fn tracking(
     run: &Run,
     truth: &Truth,
     options: &Options,
     metrics: &mut DriveMetrics,
-) -> Result<(), EvaluateDriveError> {
-    let mut all: Vec<[f64; TRACKING.len()]> = Vec::new();
+) -> Result<Vec<Curve>, EvaluateDriveError> {
+    let mut all: Vec<Tracked> = Vec::new();
     for (sensor, camera) in run.cameras.iter().enumerate() {
         let found = of_camera(run, truth, (sensor, camera), options)?;
         for (index, measure) in TRACKING.iter().enumerate() {
-            metrics.put(format!("tracking.{}.{measure}", camera.name), found.map(|found| found[index]));
+            let value = found.as_ref().map(|found| found.measures[index]);
+            metrics.put(format!("tracking.{}.{measure}", camera.name), value);
         }
         all.extend(found);
     }
     for (index, measure) in TRACKING.iter().enumerate() {
-        let sum = all.iter().map(|found| found[index]).sum::<f64>();
+        let sum = all.iter().map(|found| found.measures[index]).sum::<f64>();
         let value = if *measure == "switches" { sum } else { sum / all.len() as f64 };
         metrics.put(format!("tracking.{measure}"), (!all.is_empty()).then_some(value));
     }
-    Ok(())
+    Ok(hota_curves(&all))
 }
 
-/// The measures of one camera's tracks; `None` where no true object counts.
+/// The mean over the cameras at each threshold.
+fn hota_curves(all: &[Tracked]) -> Vec<Curve> {
+    let Some(first) = all.first() else { return Vec::new() };
+    let curve = |name: &str, value: fn(&HotaAt) -> f64| {
+        let mean = |index: usize| {
+            let values = all.iter().filter_map(|found| found.hota.get(index)).map(value);
+            values.sum::<f64>() / all.len() as f64
+        };
+        Curve::new(name, first.hota.iter().enumerate().map(|(index, at)| [at.alpha, mean(index)]))
+    };
+    vec![curve("HOTA", |at| at.hota), curve("DetA", |at| at.det_a), curve("AssA", |at| at.ass_a)]
+}
+
+/// One camera's tracks, weighed.
+struct Tracked {
+    /// What [`TRACKING`] names.
+    measures: [f64; TRACKING.len()],
+    hota: [HotaAt; ALPHAS],
+}
+
+/// One camera's tracks; `None` where no true object counts.
 fn of_camera(
     run: &Run,
     truth: &Truth,
     camera: (usize, &Camera),
     options: &Options,
-) -> Result<Option<[f64; TRACKING.len()]>, EvaluateDriveError> {
+) -> Result<Option<Tracked>, EvaluateDriveError> {
     let CameraFrames { objects, tracks, .. } = frames_of(run, truth, camera, options);
     let found = mot::evaluate(&objects, &tracks, MAX_MOT_DISTANCE)?;
     if found.objects == 0 {
         return Ok(None);
     }
     let hota = hota::evaluate(&objects, &tracks)?;
-    Ok(Some([found.mota, found.idf1, hota.hota, hota.det_a, hota.ass_a, found.switches as f64]))
+    let measures = [found.mota, found.idf1, hota.hota, hota.det_a, hota.ass_a, found.switches as f64];
+    Ok(Some(Tracked { measures, hota: hota.at }))
 }
 
 /// The boxes of one camera as the measures of tracking count them: a frame is a tick of the run.
@@ -298,6 +327,23 @@ pub(super) mod tests {
                 assert!((metrics.get(name).unwrap() - 1.0).abs() < 1e-9, "{name} {metrics:?}");
             }
             assert_eq!(metrics.0["detection.truck.ap"], None);
+        }
+    }
+
+    #[test]
+    fn curves_are_those_of_the_measures() {
+        let (run, truth) = drive(&[100.0, 200.0]);
+        let mut metrics = DriveMetrics::default();
+        let precision = detection(&run, &truth, &Options::default(), &mut metrics).unwrap();
+        let hota = tracking(&run, &truth, &Options::default(), &mut metrics).unwrap();
+        let mean = |curve: &Curve| curve.points.iter().map(|[_, y]| y).sum::<f64>() / curve.points.len() as f64;
+        let near =
+            |found: f64, name: &str| assert!((found - metrics.get(name).unwrap()).abs() < 1e-9, "{name} {found}");
+        assert_eq!((precision.len(), precision[0].name.as_str(), precision[0].points.len()), (1, "car", 101));
+        near(mean(&precision[0]), "detection.car.ap50");
+        assert_eq!(hota.iter().map(|curve| curve.points.len()).collect::<Vec<_>>(), [ALPHAS; 3]);
+        for (curve, name) in hota.iter().zip(["hota", "det_a", "ass_a"]) {
+            near(mean(curve), &format!("tracking.{name}"));
         }
     }
 

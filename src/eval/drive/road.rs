@@ -1,18 +1,21 @@
 //! The road: where lane markings run, and how far the way is free.
 //!
 //! Lanes and free space in a world model are those of one picture, the first that has any, as the pipeline takes them;
-//! truth is that of the picture's stamp. Lanes are compared 5, 10, 20 and 30 m ahead, where a curve covers that distance,
+//! truth is that of the picture's stamp. Lanes are measured 5, 10, 20 and 30 m ahead, and drawn up to 50 m, where a curve covers that distance,
 //! each with the nearest true line within 1 m. The borders of the vehicle's own lane are the nearest true lines to its
 //! left and right, beside the vehicle or, if they begin later, 5 m ahead; one is found where a curve lies within 0.5 m.
 //! Free space is compared by area: the fan of the true mask, made by the pipeline's own finder, against the run's.
 
+use super::curves::{Errors, Spread};
 use super::logs::{Run, Seen, Tick, Truth, nearest};
 use super::{DriveMetrics, Values, part};
 use crate::messages::LaneCurve;
 use crate::truth::{TruthLane, TruthLanes};
 
-/// Distances at which lanes are compared.
+/// Distances at which lanes are measured.
 const AT_M: [u8; 4] = [5, 10, 20, 30];
+/// Distances at which their errors are drawn; all of [`AT_M`] are among them.
+const DRAWN_AT_M: [u8; 10] = [5, 10, 15, 20, 25, 30, 35, 40, 45, 50];
 /// A curve farther away than this from every line is none of them.
 const GATE_M: f64 = 1.0;
 /// A line is found by a curve within this.
@@ -83,24 +86,27 @@ fn source(tick: &Tick, has: impl Fn(&Seen) -> bool) -> Option<&Seen> {
     tick.seen.iter().find(|seen| seen.present && has(seen))
 }
 
-/// Errors of the lane curves.
-pub(super) fn lanes(run: &Run, truth: &Truth, metrics: &mut DriveMetrics) {
-    let mut tallies: [Tally; AT_M.len()] = Default::default();
+/// Errors of the lane curves, and over distance.
+pub(super) fn lanes(run: &Run, truth: &Truth, metrics: &mut DriveMetrics) -> Errors {
+    let mut tallies: [Tally; DRAWN_AT_M.len()] = Default::default();
     for tick in &run.ticks {
         let stamp_ns = source(tick, |seen| seen.has_lanes).map_or(tick.reference_ns, |seen| seen.stamp_ns);
         let Some((_, truth)) = nearest(&truth.lanes, stamp_ns) else { continue };
-        for (x_m, tally) in AT_M.iter().zip(&mut tallies) {
+        for (x_m, tally) in DRAWN_AT_M.iter().zip(&mut tallies) {
             tally.add(*x_m, &tick.lanes, truth);
         }
     }
+    let spread = |(x_m, tally): (&u8, &Tally)| Spread::of(f64::from(*x_m), &tally.error);
+    let spreads = DRAWN_AT_M.iter().zip(&tallies).map(spread).collect();
     let mut all = Tally::default();
-    for (x_m, tally) in AT_M.iter().zip(tallies) {
+    for (x_m, tally) in DRAWN_AT_M.iter().zip(tallies).filter(|(x_m, _)| AT_M.contains(x_m)) {
         tally.put(&format!("lanes.at_{x_m:02}_m"), metrics);
         all.error.0.extend(tally.error.0);
         all.found += tally.found;
         all.lines += tally.lines;
     }
     all.put("lanes", metrics);
+    Errors { name: "lane curves".to_owned(), spreads }
 }
 
 /// Mean over the ticks of the area that both fans cover over the area that either covers.
@@ -146,7 +152,7 @@ mod tests {
         let curves = vec![curve(1.95, 15.0), curve(-2.5, 40.0), curve(9.0, 40.0)];
         let tick = Tick { reference_ns: 1, lanes: curves, ..Tick::default() };
         let mut metrics = DriveMetrics::default();
-        lanes_of(tick, &truth, &mut metrics);
+        let drawn = lanes_of(tick, &truth, &mut metrics);
         let near = |name: &str, expected: f64| {
             let found = metrics.get(name);
             assert!(found.is_some_and(|found| (found - expected).abs() < 1e-6), "{name} {found:?}");
@@ -156,10 +162,13 @@ mod tests {
         near("lanes.at_30_m.lateral_error_m.p95", 0.75);
         near("lanes.at_30_m.recall", 0.0);
         near("lanes.recall", 0.25);
+        assert!(AT_M.iter().all(|x_m| DRAWN_AT_M.contains(x_m)));
+        let counts: Vec<u64> = drawn.spreads.iter().map(|spread| spread.count).collect();
+        assert_eq!(counts, [2, 2, 2, 1, 1, 1, 1, 1, 0, 0]);
     }
 
-    fn lanes_of(tick: Tick, truth: &Truth, metrics: &mut DriveMetrics) {
-        lanes(&Run { ticks: vec![tick], ..Run::default() }, truth, metrics);
+    fn lanes_of(tick: Tick, truth: &Truth, metrics: &mut DriveMetrics) -> Errors {
+        lanes(&Run { ticks: vec![tick], ..Run::default() }, truth, metrics)
     }
 
     #[test]

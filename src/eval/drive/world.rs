@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 
 use nalgebra::Vector3;
 
-use super::logs::{Camera, Placed, Run, Tick, Truth};
+use super::curves::{Calibrated, Coverage, Curve, Errors, NeesHistogram, ObjectCurves, Spread};
+use super::logs::{Camera, Placed, Run, Tick, Truth, nearest};
 use super::picture::shows_enough;
 use super::{Class, DriveMetrics, EvaluateDriveError, Options, Values, part, wrapped};
 use crate::eval::detection::{self, Detected, Labelled, bird_iou};
@@ -192,6 +193,8 @@ struct Bin {
     lateral: Values,
     velocity: Values,
     heading: Values,
+    position_calibration: Calibration,
+    velocity_calibration: Calibration,
 }
 
 /// Whether errors are as large as their covariance says.
@@ -211,10 +214,16 @@ impl Calibration {
         self.nees.add(if is_sound { nees } else { f64::INFINITY });
     }
 
+    /// How many lie in the ellipse of 95 %, and how many there are.
+    fn within(&self) -> (u64, u64) {
+        let within = self.nees.0.iter().filter(|nees| **nees <= CHI2_95).count();
+        (within as u64, self.nees.0.len() as u64)
+    }
+
     fn put(&self, name: &str, metrics: &mut DriveMetrics) {
-        let within = self.nees.0.iter().filter(|nees| **nees <= CHI2_95).count() as u64;
+        let (within, count) = self.within();
         metrics.put(format!("calibration.{name}.nees"), self.nees.mean());
-        metrics.put(format!("calibration.{name}.coverage_95"), part(within, self.nees.0.len() as u64));
+        metrics.put(format!("calibration.{name}.coverage_95"), part(within, count));
     }
 }
 
@@ -224,11 +233,11 @@ struct Tally {
     /// Whether truth was there at all.
     is_known: bool,
     bins: [Bin; BINS_M.len()],
+    /// Position errors by class.
+    positions: [[Values; BINS_M.len()]; Class::ALL.len()],
     /// Range errors of the near ones, by source.
     sources: [Values; SOURCES.len()],
     near: Bin,
-    position: Calibration,
-    velocity: Calibration,
 }
 
 const SOURCES: [RangeSource; 3] = [RangeSource::Camera, RangeSource::Lidar, RangeSource::Radar];
@@ -239,16 +248,24 @@ impl Tally {
         let velocity = pair.velocity_error_mps().filter(|_| is_ego_known);
         let heading = pair.heading_error_rad().filter(|_| is_ego_known);
         let is_in = |[from, to]: &[u32; 2]| distance_m >= f64::from(*from) && distance_m < f64::from(*to);
-        let bin = BINS_M.iter().position(is_in).and_then(|bin| self.bins.get_mut(bin));
+        let number = BINS_M.iter().position(is_in);
+        let bin = number.and_then(|number| self.bins.get_mut(number));
         let is_near = distance_m <= max_distance_m;
         let [x, y] = pair.error_m();
         let [along_m, across_m] = pair.along_and_across_m();
+        let [xx, xy, _, _, yy, _, _, vxx, vxy, vyy] = pair.object.covariance;
+        let class = pair.truth.class.and_then(|class| self.positions.get_mut(usize::from(class.number())));
+        if let Some(errors) = class.zip(number).and_then(|(bins, number)| bins.get_mut(number)) {
+            errors.add(libm::hypot(x, y));
+        }
         for bin in bin.into_iter().chain(is_near.then_some(&mut self.near)) {
             bin.position.add(libm::hypot(x, y));
             bin.range.add(along_m);
             bin.lateral.add(across_m);
             velocity.iter().for_each(|[x, y]| bin.velocity.add(libm::hypot(*x, *y)));
             heading.iter().for_each(|heading| bin.heading.add(*heading));
+            bin.position_calibration.add([x, y], [xx, xy, yy]);
+            velocity.iter().for_each(|error| bin.velocity_calibration.add(*error, [vxx, vxy, vyy]));
         }
         if !is_near {
             return;
@@ -256,11 +273,6 @@ impl Tally {
         let by_source = SOURCES.iter().zip(&mut self.sources).find(|(source, _)| **source == pair.object.source);
         if let Some((_, errors)) = by_source {
             errors.add(along_m);
-        }
-        let [xx, xy, _, _, yy, _, _, vxx, vxy, vyy] = pair.object.covariance;
-        self.position.add([x, y], [xx, xy, yy]);
-        if let Some(error) = velocity {
-            self.velocity.add(error, [vxx, vxy, vyy]);
         }
     }
 
@@ -275,8 +287,78 @@ impl Tally {
             metrics.put(format!("world.{name}.range_error_m.median"), errors.median());
             metrics.put(format!("world.{name}.range_error_m.bias"), errors.bias());
         }
-        self.position.put("position", metrics);
-        self.velocity.put("velocity", metrics);
+        self.near.position_calibration.put("position", metrics);
+        self.near.velocity_calibration.put("velocity", metrics);
+    }
+
+    /// All curves but that of the lead.
+    fn curves(&self) -> ObjectCurves {
+        let by_class = Class::ALL.iter().zip(&self.positions);
+        let of_class = by_class.map(|(class, bins)| by_range(class.name(), bins.iter()));
+        let has_any = |errors: &Errors| errors.spreads.iter().any(|spread| spread.median.is_some());
+        let all = |of: fn(&Bin) -> &Values| by_range("all objects", self.bins.iter().map(of));
+        let calibrated = |name: &str, of: fn(&Bin) -> &Calibration| Calibrated {
+            name: name.to_owned(),
+            coverage: middles_m().zip(&self.bins).map(|(at_m, bin)| coverage(at_m, of(bin))).collect(),
+            nees: NeesHistogram::of(&of(&self.near).nees),
+        };
+        ObjectCurves {
+            position_error_m: of_class.filter(has_any).collect(),
+            velocity_error_mps: all(|bin| &bin.velocity),
+            heading_error_rad: all(|bin| &bin.heading),
+            calibration: vec![
+                calibrated("position", |bin| &bin.position_calibration),
+                calibrated("velocity", |bin| &bin.velocity_calibration),
+            ],
+            lead_range_m: Vec::new(),
+        }
+    }
+}
+
+/// Middles of [`BINS_M`].
+fn middles_m() -> impl Iterator<Item = f64> {
+    BINS_M.iter().map(|[from, to]| 0.5 * f64::from(from + to))
+}
+
+fn by_range<'a>(name: &str, bins: impl Iterator<Item = &'a Values>) -> Errors {
+    let spreads = middles_m().zip(bins).map(|(at_m, errors)| Spread::of(at_m, errors));
+    Errors { name: name.to_owned(), spreads: spreads.collect() }
+}
+
+fn coverage(at_m: f64, calibration: &Calibration) -> Coverage {
+    let (within, count) = calibration.within();
+    Coverage::of(at_m, within, count)
+}
+
+/// Distance of the lead over time.
+#[derive(Default)]
+struct Lead {
+    true_m: Vec<[f64; 2]>,
+    found_m: Vec<[f64; 2]>,
+}
+
+impl Lead {
+    /// What the tick says of the body that truth has ahead. The true distance is that of the point that the object's
+    /// position means, seen from the vehicle where no object stands for the lead.
+    fn add(&mut self, time_s: f64, id: Option<u32>, placed: &[Placed], pairs: &[Pair]) {
+        let is_lead = |placed: &Placed| id.is_some() && placed.id == id;
+        let range_m = |[x, y]: [f64; 2]| libm::hypot(x, y);
+        let (true_m, found_m) = match pairs.iter().find(|pair| is_lead(pair.truth)) {
+            Some(pair) => (range_m(pair.facing_m), range_m(pair.object.position_m)),
+            None => {
+                let lead = placed.iter().find(|placed| is_lead(placed));
+                (lead.map_or(f64::NAN, |lead| range_m(facing_point(lead.rectangle, [0.0; 2]))), f64::NAN)
+            }
+        };
+        self.true_m.push([time_s, true_m]);
+        self.found_m.push([time_s, found_m]);
+    }
+
+    fn curves(self) -> Vec<Curve> {
+        if self.true_m.iter().all(|[_, range_m]| !range_m.is_finite()) {
+            return Vec::new();
+        }
+        vec![Curve::new("truth", self.true_m), Curve::new("world model", self.found_m)]
     }
 }
 
@@ -301,29 +383,31 @@ fn put_bin(prefix: &str, bin: &Bin, is_known: bool, metrics: &mut DriveMetrics) 
 
 /// Errors of the objects that a camera sees, by range and source, and their covariances. What has left the picture turns
 /// another side to the camera than the one that was measured.
-pub(super) fn errors(run: &Run, truth: &Truth, options: &Options, metrics: &mut DriveMetrics) {
-    let mut tally = Tally::default();
+pub(super) fn errors(run: &Run, truth: &Truth, options: &Options, metrics: &mut DriveMetrics) -> ObjectCurves {
+    let (mut tally, mut lead) = (Tally::default(), Lead::default());
     let mut assignment = Assignment::new(0);
     for tick in &run.ticks {
         let Some(placed) = truth.placed_at(tick.reference_ns) else { continue };
         tally.is_known = true;
         let seen = truth.seen_ids(tick.reference_ns, SEEN_NS, |name, seen| is_seen(run, name, seen));
-        for pair in pairs(run, tick, &placed, &mut assignment) {
-            if !is_visible(run, seen.as_ref(), pair.truth) {
-                continue;
-            }
-            tally.add(&pair, tick.is_ego_known, options.max_distance_m);
+        let pairs = pairs(run, tick, &placed, &mut assignment);
+        let lead_id = nearest(&truth.ego, tick.reference_ns).map(|(_, ego)| ego.lead_id).filter(|id| *id != 0);
+        lead.add(run.time_s(tick.reference_ns), lead_id, &placed, &pairs);
+        for pair in pairs.iter().filter(|pair| is_visible(run, seen.as_ref(), pair.truth)) {
+            tally.add(pair, tick.is_ego_known, options.max_distance_m);
         }
     }
     tally.put(metrics);
+    ObjectCurves { lead_range_m: lead.curves(), ..tally.curves() }
 }
 
 #[cfg(test)]
 mod tests {
     use std::f64::consts::FRAC_PI_2;
 
+    use super::super::curves::MIN_COUNT;
     use super::*;
-    use crate::truth::{TruthMotion, TruthMotions, TruthObject, TruthObjects};
+    use crate::truth::{TruthEgo, TruthMotion, TruthMotions, TruthObject, TruthObjects};
 
     /// A car 4 m long and 2 m wide with its rear 20 m ahead, at 10 m/s, and an object that is off by so much.
     fn drive(off_m: [f64; 2], off_mps: [f64; 2], variance: f64) -> (Run, Truth) {
@@ -413,6 +497,43 @@ mod tests {
         let none = measured(drive([0.0, 0.0], [0.0, 0.0], 0.0));
         near(&none, "calibration.position.coverage_95", 0.0);
         assert_eq!(none.get("calibration.position.nees"), None);
+    }
+
+    #[test]
+    fn curves_are_by_class_and_range() {
+        let (mut run, truth) = drive([0.3, -0.4], [1.0, 0.0], 0.1);
+        let curves = |run: &Run| errors(run, &truth, &Options::default(), &mut DriveMetrics::default());
+        assert!(curves(&run).position_error_m.is_empty(), "one error has no percentile");
+        let object = run.ticks[0].objects[0].clone();
+        run.ticks = (0..MIN_COUNT as i64)
+            .map(|late_ns| Tick {
+                reference_ns: 1 + late_ns,
+                objects: vec![object.clone()],
+                is_ego_known: true,
+                ..Tick::default()
+            })
+            .collect();
+        let found = curves(&run);
+        let [cars] = found.position_error_m.as_slice() else { panic!("{found:?}") };
+        let spread = cars.spreads[2];
+        assert_eq!((cars.name.as_str(), spread.at_m, spread.count), ("car", 25.0, MIN_COUNT as u64));
+        assert!((spread.p90.unwrap() - 0.5).abs() < 1e-9 && cars.spreads[1].p90.is_none());
+        assert!((found.velocity_error_mps.spreads[2].median.unwrap() - 1.0).abs() < 1e-9);
+        assert_eq!(found.calibration[0].coverage[2].part, Some(1.0));
+        assert_eq!(found.calibration[1].coverage[2].part, Some(0.0));
+        // a NEES of 2.5 each
+        assert_eq!(found.calibration[0].nees.total(), MIN_COUNT as u64);
+    }
+
+    #[test]
+    fn the_lead_is_the_one_of_truth() {
+        let (run, mut truth) = drive([0.3, 0.0], [0.0, 0.0], 0.1);
+        let lead = |truth: &Truth| errors(&run, truth, &Options::default(), &mut DriveMetrics::default()).lead_range_m;
+        assert_eq!(lead(&truth), Vec::new());
+        truth.ego.insert(1, TruthEgo { lead_id: 1, ..TruthEgo::default() });
+        let found = lead(&truth);
+        assert_eq!(found[0].points, [[0.0, 20.0]]);
+        assert_eq!(found[1].points, [[0.0, 20.3]]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The page around the charts: escaping, tables, embedded pictures, style sheet and read-out.
+//! The page around the charts: escaping, facts, tables, embedded pictures, style sheet and read-out.
 //!
 //! Data comes as text from the report and goes into one HTML file that needs no network. Every text from outside passes
 //! [`escape`]; what is named `html` is markup already.
@@ -34,6 +34,13 @@ pub fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// What is known at the top of a page: key and value.
+pub fn facts(facts: &[(String, String)]) -> String {
+    let pair = |(key, value): &(String, String)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(key), escape(value));
+    let pairs: Vec<String> = facts.iter().map(pair).collect();
+    format!("<dl>{}</dl>", pairs.concat())
 }
 
 /// One cell of a table.
@@ -84,7 +91,13 @@ pub fn picture(jpeg: &[u8], caption: &str) -> String {
     )
 }
 
-/// A chart with its title.
+/// A chart with its title and words that say how to read it, on a page without a script.
+pub fn explained(title: &str, chart_html: &str, words: &str) -> String {
+    let (title, words) = (escape(title), escape(words));
+    format!("<figure><figcaption>{title}</figcaption>{chart_html}<p class=\"words\">{words}</p></figure>\n")
+}
+
+/// A chart with its title and a place for what [`READ_OUT`] reads.
 pub fn figure(title: &str, chart_html: &str) -> String {
     format!("<figure><figcaption>{}</figcaption>{chart_html}<output class=\"read\"></output></figure>\n", escape(title))
 }
@@ -99,8 +112,8 @@ pub struct Section {
     pub html: String,
 }
 
-/// The whole page.
-pub fn page(title: &str, intro_html: &str, sections: &[Section]) -> String {
+/// The whole page; without a script it is all markup.
+pub fn page(title: &str, intro_html: &str, sections: &[Section], script: Option<&str>) -> String {
     let title = escape(title);
     let links: Vec<String> =
         sections.iter().map(|section| format!("<a href=\"#{}\">{}</a>", section.id, section.title)).collect();
@@ -108,12 +121,13 @@ pub fn page(title: &str, intro_html: &str, sections: &[Section]) -> String {
         .iter()
         .map(|Section { id, title, html }| format!("<section id=\"{id}\"><h2>{title}</h2>\n{html}</section>\n"))
         .collect();
+    let script = script.map(|script| format!("<script>{script}</script>\n")).unwrap_or_default();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n\
          <body>\n<header><h1>{title}</h1>\n<nav>{}</nav></header>\n<main>\n{intro_html}\n{}</main>\n\
-         <script>{SCRIPT}</script>\n</body>\n</html>\n",
+         {script}</body>\n</html>\n",
         links.join(" "),
         parts.concat()
     )
@@ -174,6 +188,9 @@ svg .d2 { stroke-dasharray: 2 3; }
 .legend i.block, .legend i.band { width: 12px; height: 12px; background: var(--c); }
 .legend i.band { opacity: 0.35; }
 .read { display: block; min-height: 1.5em; font-size: 13px; color: var(--soft); font-variant-numeric: tabular-nums; }
+.words { margin: 4px 0; font-size: 13px; color: var(--soft); }
+.measures { columns: 440px; column-gap: 32px; }
+.measures table { width: 100%; margin-bottom: 14px; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 14px; }
 .picture { position: relative; cursor: zoom-in; }
 .picture input { position: absolute; opacity: 0; }
@@ -185,8 +202,9 @@ svg .d2 { stroke-dasharray: 2 3; }
 @media print { nav, .read { display: none; } }
 "#;
 
-/// Reads out the lines' values under the pointer. Places are turned back into values, so the page holds them once.
-const SCRIPT: &str = r#"
+/// Script that reads out the lines' values under the pointer, over time. Places are turned back into values, so the page
+/// holds them once.
+pub const READ_OUT: &str = r#"
 for (const svg of document.querySelectorAll("svg.chart")) {
   const read = svg.closest("figure").querySelector(".read");
   const lines = [...svg.querySelectorAll("[data-name]")].map(e => ({ name: e.dataset.name, points:

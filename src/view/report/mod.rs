@@ -4,6 +4,7 @@
 //! every number that is not finite is a gap, and every part says in words when it has nothing to show. The same data
 //! gives the same bytes.
 
+pub mod evaluation;
 mod html;
 mod svg;
 
@@ -232,15 +233,11 @@ pub fn render(data: &ReportData) -> String {
         part("pictures", "Pictures", pictures(&data.pictures)),
         part("digests", "Digests", digests(data)),
     ];
-    html::page(&data.title, &intro(data), &sections)
+    html::page(&data.title, &intro(data), &sections, Some(html::READ_OUT))
 }
 
 fn intro(data: &ReportData) -> String {
-    let mut out = "<dl>".to_owned();
-    for (key, value) in &data.facts {
-        out.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", html::escape(key), html::escape(value)));
-    }
-    out.push_str("</dl>");
+    let mut out = html::facts(&data.facts);
     if data.notes.is_empty() {
         return out;
     }
@@ -254,6 +251,11 @@ fn intro(data: &ReportData) -> String {
     }
     out.push_str("</ul>");
     out
+}
+
+/// Lines over time, from 0.
+fn over_time<'a>(y_label: &'a str, series: Vec<Series>, empty: &'a str) -> LineChart<'a> {
+    LineChart { x_label: TIME_LABEL, y_label, y_shows: &[0.0], series, empty, ..LineChart::default() }
 }
 
 fn number(value: impl ToString) -> Cell {
@@ -405,12 +407,12 @@ fn cameras(cameras: &[CameraSeries]) -> String {
     let series = |value: fn(&CameraPoint) -> f64| -> Vec<Series> {
         let points =
             |camera: &CameraSeries| camera.points.iter().map(|point| [point.time_s, value(point)]).collect::<Vec<_>>();
-        cameras.iter().map(|camera| Series { name: camera.camera.clone(), points: points(camera) }).collect()
+        cameras
+            .iter()
+            .map(|camera| Series { name: camera.camera.clone(), points: points(camera), look: None })
+            .collect()
     };
-    let chart = |series, y_label, empty| {
-        let chart = LineChart { x_label: TIME_LABEL, y_label, from_zero: true, series, bands: Vec::new(), empty };
-        svg::line_chart(&chart)
-    };
+    let chart = |series, y_label, empty| svg::line_chart(&over_time(y_label, series, empty));
     let seen = series(|point| point.detections.map_or(f64::NAN, f64::from));
     let followed = series(|point| f64::from(point.tracks));
     html::figure("Detections per camera", &chart(seen, "detections", "No camera had a picture."))
@@ -421,15 +423,10 @@ fn objects(objects: &[ObjectSeries]) -> String {
     let line = |object: &ObjectSeries| Series {
         name: format!("{} {}", object.class, object.id),
         points: object.points.iter().map(|point| [point.time_s, point.range_m]).collect(),
+        look: None,
     };
-    let chart = LineChart {
-        x_label: TIME_LABEL,
-        y_label: "range, m",
-        from_zero: true,
-        series: objects.iter().map(line).collect(),
-        bands: Vec::new(),
-        empty: "The world model held no object.",
-    };
+    let lines = objects.iter().map(line).collect();
+    let chart = over_time("range, m", lines, "The world model held no object.");
     let rows: Vec<Vec<Cell>> = objects.iter().map(object_row).collect();
     let head = [
         "object",
@@ -466,10 +463,10 @@ fn plans(plans: &[PlanPoint]) -> String {
     let series = |name: &str, value: fn(&PlanPoint) -> f64| Series {
         name: name.to_owned(),
         points: plans.iter().map(|plan| [plan.time_s, value(plan)]).collect(),
+        look: None,
     };
-    let chart = |y_label, series, bands, empty| {
-        svg::line_chart(&LineChart { x_label: TIME_LABEL, y_label, from_zero: true, series, bands, empty })
-    };
+    let chart =
+        |y_label, series, bands, empty| svg::line_chart(&LineChart { bands, ..over_time(y_label, series, empty) });
     let speeds = vec![
         series("target speed", |plan| plan.target_speed_mps),
         series("own speed", |plan| plan.ego_speed_mps.unwrap_or(f64::NAN)),

@@ -1,4 +1,4 @@
-//! Charts as inline SVG: lines over time, stacked bars, a timeline of workers, small histograms.
+//! Charts as inline SVG: lines, stacked bars, a timeline of workers, small histograms.
 //!
 //! Data comes as plain numbers from the report and goes into its page as text. Values that are not finite are gaps.
 //! Colours are classes (`c0` to `c6`), which the page's style sheet defines for light and dark. Coordinates are in the
@@ -83,7 +83,31 @@ pub struct Series {
     pub name: String,
     /// x and y, x rising; a y that is not finite is a gap.
     pub points: Vec<[f64; 2]>,
+    /// What tells it from the others; `None` goes by its place among them.
+    pub look: Option<Look>,
 }
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Colour, 0 to 6.
+    pub colour: usize,
+    /// 0 is solid, 1 dashed, 2 dotted.
+    pub dash: usize,
+}
+
+impl Look {
+    fn at(place: usize) -> Look {
+        Look { colour: place % COLOURS, dash: place / COLOURS % 3 }
+    }
+
+    fn classes(self) -> String {
+        format!("c{} d{}", self.colour % COLOURS, self.dash % 3)
+    }
+}
+
+/// A name with its look, for the legend.
+type Entry<'a> = (&'a str, Look);
 
 /// A stretch of time with a reason.
 #[derive(Clone, Debug)]
@@ -105,8 +129,10 @@ pub struct LineChart<'a> {
     pub x_label: &'a str,
     /// y axis with unit.
     pub y_label: &'a str,
-    /// Whether the y axis shows 0 in any case.
-    pub from_zero: bool,
+    /// What the x axis shows in any case.
+    pub x_shows: &'a [f64],
+    /// What the y axis shows in any case.
+    pub y_shows: &'a [f64],
     /// The lines.
     pub series: Vec<Series>,
     /// Stretches of time behind them.
@@ -159,9 +185,9 @@ pub fn line_chart(chart: &LineChart) -> String {
     let points =
         || chart.series.iter().flat_map(|series| &series.points).filter(|[x, y]| x.is_finite() && y.is_finite());
     let band_ends = chart.bands.iter().flat_map(|band| [band.from, band.to]);
-    let zero = chart.from_zero.then_some(0.0);
-    let x = Scale::over(points().map(|[x, _]| *x).chain(band_ends), LEFT, WIDTH - RIGHT);
-    let y = Scale::over(points().map(|[_, y]| *y).chain(zero), HEIGHT - BOTTOM, TOP);
+    let (x_shows, y_shows) = (chart.x_shows.iter().copied(), chart.y_shows.iter().copied());
+    let x = Scale::over(points().map(|[x, _]| *x).chain(band_ends).chain(x_shows), LEFT, WIDTH - RIGHT);
+    let y = Scale::over(points().map(|[_, y]| *y).chain(y_shows), HEIGHT - BOTTOM, TOP);
     let (Some(x), Some(y), Some(_)) = (x, y, points().next()) else { return empty(chart.empty) };
 
     let mut svg = open(HEIGHT, chart.y_label, &x, &y);
@@ -176,17 +202,19 @@ pub fn line_chart(chart: &LineChart) -> String {
         ));
     }
     axes(&mut svg, HEIGHT, (&x, chart.x_label), (&y, chart.y_label));
-    for (index, series) in chart.series.iter().enumerate() {
-        draw_series(&mut svg, series, index, &x, &y);
+    let look = |(place, series): (usize, &Series)| series.look.unwrap_or(Look::at(place));
+    for (place, series) in chart.series.iter().enumerate() {
+        draw_series(&mut svg, series, look((place, series)), &x, &y);
     }
     svg.push_str("</svg>");
-    svg.push_str(&legend(chart.series.iter().map(|series| series.name.as_str()), "line"));
+    let looks = chart.series.iter().enumerate().map(look);
+    svg.push_str(&legend_of(chart.series.iter().map(|series| series.name.as_str()).zip(looks), "line"));
     svg.push_str(&band_legend(&chart.bands));
     svg
 }
 
-fn draw_series(svg: &mut String, series: &Series, index: usize, x: &Scale, y: &Scale) {
-    let class = format!("c{} d{}", index % COLOURS, index / COLOURS % 3);
+fn draw_series(svg: &mut String, series: &Series, look: Look, x: &Scale, y: &Scale) {
+    let class = look.classes();
     let name = escape(&series.name);
     let points = decimate(&series.points, MOST_POINTS);
     for run in points.split(|[x, y]| !x.is_finite() || !y.is_finite()) {
@@ -381,15 +409,19 @@ fn x_axis(svg: &mut String, height: f64, x: &Scale, label: &str) {
     svg.push_str(&format!("<text class=\"mid\" x=\"{middle:.1}\" y=\"{:.1}\">{}</text>", height - 4.0, escape(label)));
 }
 
+/// A legend of what looks as its place says.
 fn legend<'a>(names: impl Iterator<Item = &'a str>, mark: &str) -> String {
-    let names: Vec<&str> = names.collect();
+    legend_of(names.enumerate().map(|(place, name)| (name, Look::at(place))), mark)
+}
+
+fn legend_of<'a>(entries: impl Iterator<Item = Entry<'a>>, mark: &str) -> String {
+    let entries: Vec<Entry> = entries.collect();
     let mut list = "<ul class=\"legend\">".to_owned();
-    for (index, name) in names.iter().take(MOST_LEGEND).enumerate() {
-        let (colour, dash) = (index % COLOURS, index / COLOURS % 3);
-        list.push_str(&format!("<li><i class=\"{mark} c{colour} d{dash}\"></i>{}</li>", escape(name)));
+    for (name, look) in entries.iter().take(MOST_LEGEND) {
+        list.push_str(&format!("<li><i class=\"{mark} {}\"></i>{}</li>", look.classes(), escape(name)));
     }
-    if names.len() > MOST_LEGEND {
-        list.push_str(&format!("<li>and {} more: point at a line for its name</li>", names.len() - MOST_LEGEND));
+    if entries.len() > MOST_LEGEND {
+        list.push_str(&format!("<li>and {} more: point at a line for its name</li>", entries.len() - MOST_LEGEND));
     }
     list.push_str("</ul>");
     list
@@ -455,7 +487,8 @@ mod tests {
     fn a_gap_breaks_the_line() {
         let points =
             vec![[0.0, 1.0], [1.0, 2.0], [2.0, f64::NAN], [3.0, 3.0], [4.0, 1.0], [5.0, f64::INFINITY], [6.0, 2.0]];
-        let chart = LineChart { series: vec![Series { name: "a<b".to_owned(), points }], ..LineChart::default() };
+        let series = vec![Series { name: "a<b".to_owned(), points, look: None }];
+        let chart = LineChart { series, ..LineChart::default() };
         let svg = line_chart(&chart);
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert_eq!(svg.matches("<circle").count(), 1);
@@ -464,11 +497,21 @@ mod tests {
 
     #[test]
     fn charts_without_values_are_words() {
-        let nothing = LineChart { empty: "nothing was closing in", from_zero: true, ..LineChart::default() };
+        let nothing = LineChart { empty: "nothing was closing in", y_shows: &[0.0], ..LineChart::default() };
         assert_eq!(line_chart(&nothing), "<p class=\"empty\">nothing was closing in</p>");
         assert!(stacked_bars([0.0, 1.0], &[], "x", "y", "none").contains("none"));
         assert!(timeline(&[], &[], &[], "x", "none").contains("none"));
         assert_eq!(spark(&[0, 0]), "");
+    }
+
+    #[test]
+    fn a_line_looks_as_it_is_told_in_chart_and_legend() {
+        let look = Some(Look { colour: 3, dash: 1 });
+        let series = vec![Series { name: "a".to_owned(), points: vec![[0.2, 0.5], [0.4, 0.5]], look }];
+        let svg = line_chart(&LineChart { series, x_shows: &[0.0, 1.0], y_shows: &[0.0, 1.0], ..LineChart::default() });
+        assert!(svg.contains("<polyline class=\"line c3 d1\"") && svg.contains("<i class=\"line c3 d1\">"), "{svg}");
+        // a fifth of the way from 58 to 888
+        assert!(svg.contains("points=\"224.0,"), "{svg}");
     }
 
     #[test]

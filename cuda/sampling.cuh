@@ -1,0 +1,265 @@
+/*
+ * From four pixels of a picture to a value of the network's input, the whole numbers of src/stages/preprocess.
+ *
+ * The bytes of four neighbouring pixels travel in one word per colour: upper left in the lowest byte, then upper right, lower
+ * left, lower right. So one instruction packs two bytes, and one weighs a pair.
+ */
+#ifndef CATSEYE_SAMPLING_CUH
+#define CATSEYE_SAMPLING_CUH
+
+#include "catseye.h"
+
+/* Red, green and blue of four pixels. */
+struct Quad {
+    uint32_t colour[3];
+};
+
+/* The columns and rows of four pixels, all in the picture. */
+struct Corners {
+    uint32_t left;
+    uint32_t right;
+    uint32_t upper;
+    uint32_t lower;
+};
+
+/* Both numbers, held between 0 and 255, in the lowest bytes; the low half of `above` in the upper half. */
+static __device__ __forceinline__ uint32_t pack_bytes(int32_t low, int32_t high, uint32_t above) {
+#if defined(__CUDA_ARCH__)
+    uint32_t packed;
+    asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;" : "=r"(packed) : "r"(high), "r"(low), "r"(above));
+    return packed;
+#else
+    const uint32_t low_byte = low < 0 ? 0 : low > 255 ? 255 : low;
+    const uint32_t high_byte = high < 0 ? 0 : high > 255 ? 255 : high;
+    return above << 16 | high_byte << 8 | low_byte;
+#endif
+}
+
+static __device__ __forceinline__ uint32_t pack_quad(uint32_t upper_left, uint32_t upper_right, uint32_t lower_left,
+                                                     uint32_t lower_right) {
+    return upper_left | upper_right << 8 | lower_left << 16 | lower_right << 24;
+}
+
+/* Two halves that are nearest to two floats, ties to even; `low` in the lower half. */
+static __device__ __forceinline__ uint32_t pack_halves(float low, float high) {
+#if defined(__CUDA_ARCH__)
+    uint32_t packed;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+#else
+    return half_bits(high) << 16 | half_bits(low);
+#endif
+}
+
+/* The whole number from -128 to 127 that is nearest, ties to even. */
+static __device__ __forceinline__ uint32_t to_int8(float value) {
+    const float nearest = rintf(value);
+    return (uint32_t)(int32_t)(nearest < -128.0f ? -128.0f : nearest > 127.0f ? 127.0f : nearest) & 0xff;
+}
+
+/* cv2.resize: across, then down. The shifts are part of the result. */
+static __device__ __forceinline__ uint32_t resized(uint32_t quad, uint32_t weights, uint32_t upper_weight,
+                                                   uint32_t lower_weight) {
+    const uint32_t upper = __dp2a_lo(weights, quad, 0u) >> 4;
+    const uint32_t lower = __dp2a_hi(weights, quad, 0u) >> 4;
+    return ((upper * upper_weight >> 16) + (lower * lower_weight >> 16) + 2) >> 2;
+}
+
+/* cv2.remap: four weights that add up to 1024. */
+static __device__ __forceinline__ uint32_t remapped(uint32_t quad, uint32_t upper_weights, uint32_t lower_weights) {
+    return __dp2a_hi(lower_weights, quad, __dp2a_lo(upper_weights, quad, 512u)) >> 10;
+}
+
+/* Colours that lie apart, each pixel `STEP` bytes from the next. */
+template <uint32_t STEP>
+static __device__ __forceinline__ Quad read_colours(const CatseyePicture &picture, const Corners &at) {
+    const uint64_t upper = at.upper * picture.row_bytes[0];
+    const uint64_t lower = at.lower * picture.row_bytes[0];
+    const uint32_t left = at.left * STEP;
+    const uint32_t right = at.right * STEP;
+    Quad quad;
+#pragma unroll
+    for (uint32_t colour = 0; colour < 3; ++colour) {
+        const uint8_t *plane = (const uint8_t *)picture.planes[colour];
+        const uint8_t *upper_row = plane + upper;
+        const uint8_t *lower_row = plane + lower;
+        quad.colour[colour] = pack_quad(upper_row[left], upper_row[right], lower_row[left], lower_row[right]);
+        if (STEP == 1) {
+            quad.colour[2] = quad.colour[1] = quad.colour[0];
+            break;
+        }
+    }
+    return quad;
+}
+
+/* BT.601 in 1/65536, of sensors/src/picture/convert.rs: a colour is its luma gain * Y plus chroma, shifted by 16. */
+struct Bt601 {
+    int32_t luma_gain;
+    int32_t red_from_v;
+    int32_t green_from_u;
+    int32_t green_from_v;
+    int32_t blue_from_u;
+    int32_t luma_offset;
+};
+
+static __device__ __forceinline__ Bt601 bt601_of(const CatseyePicture &picture) {
+    const bool full = picture.full_range != 0;
+    Bt601 bt601;
+    bt601.luma_gain = full ? 65536 : 76309;
+    bt601.red_from_v = full ? 91881 : 104597;
+    bt601.green_from_u = full ? -22553 : -25675;
+    bt601.green_from_v = full ? -46802 : -53279;
+    bt601.blue_from_u = full ? 116130 : 132201;
+    bt601.luma_offset = full ? 0 : 16;
+    return bt601;
+}
+
+/* What chroma adds to red, green and blue, with the half that rounds and without the offset of luma. */
+struct Tint {
+    int32_t colour[3];
+};
+
+static __device__ __forceinline__ Tint tint_of(const Bt601 &bt601, int32_t u, int32_t v) {
+    const int32_t base = 32768 - bt601.luma_offset * bt601.luma_gain;
+    Tint tint;
+    tint.colour[0] = bt601.red_from_v * v + (base - 128 * bt601.red_from_v);
+    tint.colour[1] = bt601.green_from_u * u +
+                     (bt601.green_from_v * v + (base - 128 * (bt601.green_from_u + bt601.green_from_v)));
+    tint.colour[2] = bt601.blue_from_u * u + (base - 128 * bt601.blue_from_u);
+    return tint;
+}
+
+/* Chroma of the left and the right pixels of a row. */
+struct TintPair {
+    Tint left;
+    Tint right;
+};
+
+template <uint32_t STEP>
+static __device__ __forceinline__ TintPair read_tints(const CatseyePicture &picture, const Bt601 &bt601, uint32_t row,
+                                                      const Corners &at) {
+    const uint8_t *u = (const uint8_t *)picture.planes[1] + row * picture.row_bytes[1];
+    const uint8_t *v = (const uint8_t *)picture.planes[2] + row * picture.row_bytes[1];
+    const uint32_t left = (at.left >> 1) * STEP;
+    const uint32_t right = (at.right >> 1) * STEP;
+    TintPair pair;
+    pair.left = tint_of(bt601, u[left], v[left]);
+    pair.right = tint_of(bt601, u[right], v[right]);
+    return pair;
+}
+
+/* Luma and chroma; the chroma of a row serves `1 << ROW_SHIFT` rows. */
+template <uint32_t LUMA_STEP, uint32_t CHROMA_STEP, uint32_t ROW_SHIFT>
+static __device__ __forceinline__ Quad read_chroma(const CatseyePicture &picture, const Corners &at) {
+    const Bt601 bt601 = bt601_of(picture);
+    const uint8_t *luma = (const uint8_t *)picture.planes[0];
+    const uint8_t *upper_row = luma + at.upper * picture.row_bytes[0];
+    const uint8_t *lower_row = luma + at.lower * picture.row_bytes[0];
+    const uint32_t left = at.left * LUMA_STEP;
+    const uint32_t right = at.right * LUMA_STEP;
+    const int32_t upper_left = upper_row[left] * bt601.luma_gain;
+    const int32_t upper_right = upper_row[right] * bt601.luma_gain;
+    const int32_t lower_left = lower_row[left] * bt601.luma_gain;
+    const int32_t lower_right = lower_row[right] * bt601.luma_gain;
+    const uint32_t upper_chroma = at.upper >> ROW_SHIFT;
+    const uint32_t lower_chroma = at.lower >> ROW_SHIFT;
+    const TintPair upper = read_tints<CHROMA_STEP>(picture, bt601, upper_chroma, at);
+    /* one row for all threads of a warp */
+    const TintPair lower =
+        lower_chroma == upper_chroma ? upper : read_tints<CHROMA_STEP>(picture, bt601, lower_chroma, at);
+    Quad quad;
+#pragma unroll
+    for (uint32_t colour = 0; colour < 3; ++colour) {
+        const uint32_t below = pack_bytes((lower_left + lower.left.colour[colour]) >> 16,
+                                          (lower_right + lower.right.colour[colour]) >> 16, 0);
+        quad.colour[colour] = pack_bytes((upper_left + upper.left.colour[colour]) >> 16,
+                                         (upper_right + upper.right.colour[colour]) >> 16, below);
+    }
+    return quad;
+}
+
+/* Four pixels of a picture that is there. */
+static __device__ __forceinline__ Quad read_quad(const CatseyePicture &picture, const Corners &at) {
+    switch (picture.kind) {
+    case CATSEYE_PICTURE_COLOURS:
+        return read_colours<3>(picture, at);
+    case CATSEYE_PICTURE_GREY:
+        return read_colours<1>(picture, at);
+    case CATSEYE_PICTURE_NV12:
+        return read_chroma<1, 2, 1>(picture, at);
+    case CATSEYE_PICTURE_I420:
+        return read_chroma<1, 1, 1>(picture, at);
+    default:
+        return read_chroma<2, 4, 0>(picture, at);
+    }
+}
+
+/* Writes the values of two neighbouring pixels of a plane; `second` only if it is in the row. */
+static __device__ __forceinline__ void store_pair(const CatseyeBatch &batch, uint64_t index, bool has_second, float first,
+                                                  float second) {
+    /* then pairs lie at even places of an aligned batch */
+    const bool whole = (batch.width & 1) == 0;
+    if (batch.element == CATSEYE_ELEMENT_F32) {
+        float *out = (float *)batch.address + index;
+        if (whole) {
+            *(float2 *)out = make_float2(first, second);
+            return;
+        }
+        out[0] = first;
+        if (has_second) out[1] = second;
+    } else if (batch.element == CATSEYE_ELEMENT_F16) {
+        uint16_t *out = (uint16_t *)batch.address + index;
+        const uint32_t halves = pack_halves(first, second);
+        if (whole) {
+            *(uint32_t *)out = halves;
+            return;
+        }
+        out[0] = (uint16_t)halves;
+        if (has_second) out[1] = (uint16_t)(halves >> 16);
+    } else {
+        uint8_t *out = (uint8_t *)batch.address + index;
+        const uint32_t bytes = to_int8(first * batch.inverse_step) | to_int8(second * batch.inverse_step) << 8;
+        if (whole) {
+            *(uint16_t *)out = (uint16_t)bytes;
+            return;
+        }
+        out[0] = (uint8_t)bytes;
+        if (has_second) out[1] = (uint8_t)(bytes >> 8);
+    }
+}
+
+/* Red, green and blue of two neighbouring network pixels, 0 to 255. */
+struct PixelPair {
+    uint32_t first[3];
+    uint32_t second[3];
+};
+
+/* The same number as a float, without a conversion. */
+static __device__ __forceinline__ float byte_to_float(uint32_t byte) {
+    return __uint_as_float(0x4b000000u | byte) - 8388608.0f;
+}
+
+/* Brings two pixels into the network's number range and its planes. */
+static __device__ __forceinline__ void store_pixels(const CatseyeBatch &batch, uint32_t camera, uint32_t x, uint32_t y,
+                                                    const PixelPair &pixels) {
+    const uint64_t area = (uint64_t)batch.width * batch.height;
+    const uint64_t start = camera * 3 * area + (uint64_t)y * batch.width + x;
+#pragma unroll
+    for (uint32_t colour = 0; colour < 3; ++colour) {
+        const float first = byte_to_float(pixels.first[colour]) * batch.scale[colour] + batch.bias[colour];
+        const float second = byte_to_float(pixels.second[colour]) * batch.scale[colour] + batch.bias[colour];
+        store_pair(batch, start + batch.plane[colour] * area, x + 1 < batch.width, first, second);
+    }
+}
+
+/* A camera without a picture: all bits are zero. */
+static __device__ __forceinline__ void store_nothing(const CatseyeBatch &batch, uint32_t camera, uint32_t x, uint32_t y) {
+    const uint64_t area = (uint64_t)batch.width * batch.height;
+    const uint64_t start = camera * 3 * area + (uint64_t)y * batch.width + x;
+#pragma unroll
+    for (uint32_t plane = 0; plane < 3; ++plane) {
+        store_pair(batch, start + plane * area, x + 1 < batch.width, 0.0f, 0.0f);
+    }
+}
+
+#endif

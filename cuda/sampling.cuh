@@ -24,15 +24,23 @@ struct Corners {
 
 /* Both numbers, held between 0 and 255, in the lowest bytes; the low half of `above` in the upper half. */
 static __device__ __forceinline__ uint32_t pack_bytes(int32_t low, int32_t high, uint32_t above) {
-#if defined(__CUDA_ARCH__)
     uint32_t packed;
     asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;" : "=r"(packed) : "r"(high), "r"(low), "r"(above));
     return packed;
-#else
-    const uint32_t low_byte = low < 0 ? 0 : low > 255 ? 255 : low;
-    const uint32_t high_byte = high < 0 ? 0 : high > 255 ? 255 : high;
-    return above << 16 | high_byte << 8 | low_byte;
-#endif
+}
+
+/* `sum`, and the lowest two bytes of a quad, each times a half of `weights`. */
+static __device__ __forceinline__ uint32_t weigh_upper(uint32_t weights, uint32_t quad, uint32_t sum) {
+    uint32_t weighed;
+    asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(weighed) : "r"(weights), "r"(quad), "r"(sum));
+    return weighed;
+}
+
+/* `sum`, and the highest two bytes of a quad, each times a half of `weights`. */
+static __device__ __forceinline__ uint32_t weigh_lower(uint32_t weights, uint32_t quad, uint32_t sum) {
+    uint32_t weighed;
+    asm("dp2a.hi.u32.u32 %0, %1, %2, %3;" : "=r"(weighed) : "r"(weights), "r"(quad), "r"(sum));
+    return weighed;
 }
 
 static __device__ __forceinline__ uint32_t pack_quad(uint32_t upper_left, uint32_t upper_right, uint32_t lower_left,
@@ -42,13 +50,9 @@ static __device__ __forceinline__ uint32_t pack_quad(uint32_t upper_left, uint32
 
 /* Two halves that are nearest to two floats, ties to even; `low` in the lower half. */
 static __device__ __forceinline__ uint32_t pack_halves(float low, float high) {
-#if defined(__CUDA_ARCH__)
     uint32_t packed;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
     return packed;
-#else
-    return half_bits(high) << 16 | half_bits(low);
-#endif
 }
 
 /* The whole number from -128 to 127 that is nearest, ties to even. */
@@ -60,14 +64,14 @@ static __device__ __forceinline__ uint32_t to_int8(float value) {
 /* cv2.resize: across, then down. The shifts are part of the result. */
 static __device__ __forceinline__ uint32_t resized(uint32_t quad, uint32_t weights, uint32_t upper_weight,
                                                    uint32_t lower_weight) {
-    const uint32_t upper = __dp2a_lo(weights, quad, 0u) >> 4;
-    const uint32_t lower = __dp2a_hi(weights, quad, 0u) >> 4;
+    const uint32_t upper = weigh_upper(weights, quad, 0u) >> 4;
+    const uint32_t lower = weigh_lower(weights, quad, 0u) >> 4;
     return ((upper * upper_weight >> 16) + (lower * lower_weight >> 16) + 2) >> 2;
 }
 
 /* cv2.remap: four weights that add up to 1024. */
 static __device__ __forceinline__ uint32_t remapped(uint32_t quad, uint32_t upper_weights, uint32_t lower_weights) {
-    return __dp2a_hi(lower_weights, quad, __dp2a_lo(upper_weights, quad, 512u)) >> 10;
+    return weigh_lower(lower_weights, quad, weigh_upper(upper_weights, quad, 512u)) >> 10;
 }
 
 /* Colours that lie apart, each pixel `STEP` bytes from the next. */

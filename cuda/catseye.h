@@ -102,7 +102,7 @@ struct CatseyePlace {
 #define CATSEYE_ELEMENT_F16 1
 #define CATSEYE_ELEMENT_I8 2
 
-/* The network's input: [batch][3][height][width]. A colour's value is byte * scale + bias, for I8 times inverse_step and rounded. */
+/* The network's input: [batch][3][height][width]. A colour's value is byte * scale + bias, for I8 times inverse_scale and rounded. */
 struct CatseyeBatch {
     uint64_t address;
     uint32_t width;
@@ -114,7 +114,7 @@ struct CatseyeBatch {
     uint32_t plane[3];
     float scale[3];
     float bias[3];
-    float inverse_step;
+    float inverse_scale;
 };
 
 /*

@@ -222,7 +222,7 @@ static __device__ __forceinline__ void store_pair(const CatseyeBatch &batch, uin
         if (has_second) out[1] = (uint16_t)(halves >> 16);
     } else {
         uint8_t *out = (uint8_t *)batch.address + index;
-        const uint32_t bytes = to_int8(first * batch.inverse_step) | to_int8(second * batch.inverse_step) << 8;
+        const uint32_t bytes = to_int8(first * batch.inverse_scale) | to_int8(second * batch.inverse_scale) << 8;
         if (whole) {
             *(uint16_t *)out = (uint16_t)bytes;
             return;

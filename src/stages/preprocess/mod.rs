@@ -8,6 +8,8 @@
 mod color;
 mod remap;
 mod resize;
+#[cfg(feature = "cuda")]
+pub(crate) mod tables;
 
 use catseye_sensors::picture::Frame;
 use thiserror::Error;
@@ -217,7 +219,7 @@ impl Layout {
         Ok(Placement { left, top, width: inside_width, height: inside_height, letterbox })
     }
 
-    fn check(&self) -> Result<(), PreprocessError> {
+    pub(crate) fn check(&self) -> Result<(), PreprocessError> {
         let allowed = 1..=MAX_NETWORK_PX;
         if !allowed.contains(&self.width) || !allowed.contains(&self.height) {
             return Err(PreprocessError::NetworkSize { width: self.width, height: self.height });
@@ -229,7 +231,7 @@ impl Layout {
     }
 
     /// Byte of the border, also where a map shows nothing.
-    fn pad(&self) -> u8 {
+    pub(crate) fn pad(&self) -> u8 {
         match self.mode {
             Fit::Letterbox { pad, .. } => pad,
             Fit::Stretch => 0,

@@ -28,6 +28,8 @@ pub mod kernels;
 #[cfg(feature = "cuda")]
 pub mod memory;
 #[cfg(feature = "cuda")]
+pub mod preprocess;
+#[cfg(feature = "cuda")]
 pub mod stream;
 #[cfg(feature = "cuda")]
 pub mod transfer;

@@ -60,14 +60,13 @@ struct CatseyeProbeParams {
 struct CatseyePicture {
     uint64_t planes[3];
     /* from a row to the next, of the first plane and of the two others */
-    uint64_t row_bytes[2];
+    uint32_t row_bytes[2];
     /* one of CATSEYE_PICTURE_* */
     uint32_t kind;
     /* luma 0 to 255 and not 16 to 235 */
     uint32_t full_range;
     uint32_t width;
     uint32_t height;
-    uint64_t reserved;
 };
 
 /* Where a column of the network's input comes from: weight on the left pixel in the low half of `weights`, on the next one in the

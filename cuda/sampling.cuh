@@ -77,8 +77,8 @@ static __device__ __forceinline__ uint32_t remapped(uint32_t quad, uint32_t uppe
 /* Colours that lie apart, each pixel `STEP` bytes from the next. */
 template <uint32_t STEP>
 static __device__ __forceinline__ Quad read_colours(const CatseyePicture &picture, const Corners &at) {
-    const uint64_t upper = at.upper * picture.row_bytes[0];
-    const uint64_t lower = at.lower * picture.row_bytes[0];
+    const uint64_t upper = (uint64_t)at.upper * picture.row_bytes[0];
+    const uint64_t lower = (uint64_t)at.lower * picture.row_bytes[0];
     const uint32_t left = at.left * STEP;
     const uint32_t right = at.right * STEP;
     Quad quad;
@@ -142,8 +142,8 @@ struct TintPair {
 template <uint32_t STEP>
 static __device__ __forceinline__ TintPair read_tints(const CatseyePicture &picture, const Bt601 &bt601, uint32_t row,
                                                       const Corners &at) {
-    const uint8_t *u = (const uint8_t *)picture.planes[1] + row * picture.row_bytes[1];
-    const uint8_t *v = (const uint8_t *)picture.planes[2] + row * picture.row_bytes[1];
+    const uint8_t *u = (const uint8_t *)picture.planes[1] + (uint64_t)row * picture.row_bytes[1];
+    const uint8_t *v = (const uint8_t *)picture.planes[2] + (uint64_t)row * picture.row_bytes[1];
     const uint32_t left = (at.left >> 1) * STEP;
     const uint32_t right = (at.right >> 1) * STEP;
     TintPair pair;
@@ -157,8 +157,8 @@ template <uint32_t LUMA_STEP, uint32_t CHROMA_STEP, uint32_t ROW_SHIFT>
 static __device__ __forceinline__ Quad read_chroma(const CatseyePicture &picture, const Corners &at) {
     const Bt601 bt601 = bt601_of(picture);
     const uint8_t *luma = (const uint8_t *)picture.planes[0];
-    const uint8_t *upper_row = luma + at.upper * picture.row_bytes[0];
-    const uint8_t *lower_row = luma + at.lower * picture.row_bytes[0];
+    const uint8_t *upper_row = luma + (uint64_t)at.upper * picture.row_bytes[0];
+    const uint8_t *lower_row = luma + (uint64_t)at.lower * picture.row_bytes[0];
     const uint32_t left = at.left * LUMA_STEP;
     const uint32_t right = at.right * LUMA_STEP;
     const int32_t upper_left = upper_row[left] * bt601.luma_gain;

@@ -8,7 +8,6 @@
 //! Promises: values are those of the CPU, bit for bit; a camera without a picture gets zeros; neither telling of a picture
 //! nor enqueuing allocates.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use catseye_sensors::picture::{PixelFormat, Plane};
@@ -33,7 +32,10 @@ const ALIGNMENT: u64 = 16;
 /// Why a batch cannot be prepared on the GPU.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum BatchPreprocessError {
-    /// The layout or a camera's size or map is not allowed.
+    /// The layout is not allowed.
+    #[error(transparent)]
+    Layout(PreprocessError),
+    /// A camera's size or map is not allowed.
     #[error("camera {camera}: {source}")]
     Camera {
         /// The camera's number, counted from 0.
@@ -295,7 +297,7 @@ fn aligned(what: &'static str, found: u64) -> Result<(), BatchPreprocessError> {
 
 /// The layout as the kernels want it: per colour, and not per plane.
 fn batch(layout: &Layout, output: ElementType, address: u64) -> Result<CatseyeBatch, BatchPreprocessError> {
-    layout.check().map_err(|source| BatchPreprocessError::Camera { camera: 0, source })?;
+    layout.check().map_err(BatchPreprocessError::Layout)?;
     let (element, inverse_scale) = match output {
         ElementType::F32 => (abi::CATSEYE_ELEMENT_F32, 1.0),
         ElementType::F16 => (abi::CATSEYE_ELEMENT_F16, 1.0),
@@ -420,62 +422,57 @@ fn describe(camera: usize, expected: [u32; 2], picture: &DevicePicture) -> Resul
     if found != expected {
         return Err(WritePictureError::Size { camera, expected, found });
     }
-    let too_large = WritePictureError::ShortPicture { camera, expected: usize::MAX, found: bytes };
-    let Some(planes) = format.planes(width_px, height_px, stride_bytes) else { return Err(too_large) };
-    let Some([first, second, third]) = ranges(planes) else { return Err(too_large) };
-    if planes[0].stride < planes[0].row_bytes {
-        let (expected, found) = (planes[0].row_bytes, planes[0].stride);
+    let short = |expected| WritePictureError::ShortPicture { camera, expected, found: bytes };
+    let planes = format.planes(width_px, height_px, stride_bytes).ok_or_else(|| short(usize::MAX))?;
+    let (expected, found) = (planes[0].row_bytes, planes[0].stride);
+    if found < expected {
         return Err(WritePictureError::ShortStride { camera, expected, found });
     }
-    let end = first.end.max(second.end).max(third.end);
+    let (starts, end) = span(planes).ok_or_else(|| short(usize::MAX))?;
     if end > bytes {
-        return Err(WritePictureError::ShortPicture { camera, expected: end, found: bytes });
+        return Err(short(end));
     }
-    let at = |offset: usize| address.wrapping_add(offset as u64);
+    let [_, second, third] = starts;
     let (kind, places) = match format {
         PixelFormat::Rgb8 => (abi::CATSEYE_PICTURE_COLOURS, [0, 1, 2]),
         PixelFormat::Bgr8 => (abi::CATSEYE_PICTURE_COLOURS, [2, 1, 0]),
         PixelFormat::Mono8 => (abi::CATSEYE_PICTURE_GREY, [0; 3]),
-        PixelFormat::Nv12 => (abi::CATSEYE_PICTURE_NV12, [0, second.start, second.start + 1]),
-        PixelFormat::I420 => (abi::CATSEYE_PICTURE_I420, [0, second.start, third.start]),
+        PixelFormat::Nv12 => (abi::CATSEYE_PICTURE_NV12, [0, second, second + 1]),
+        PixelFormat::I420 => (abi::CATSEYE_PICTURE_I420, [0, second, third]),
         PixelFormat::Yuyv => (abi::CATSEYE_PICTURE_PACKED, [0, 1, 3]),
         PixelFormat::Uyvy => (abi::CATSEYE_PICTURE_PACKED, [1, 0, 2]),
     };
-    let chroma_stride = if kind == abi::CATSEYE_PICTURE_PACKED { planes[0].stride } else { planes[1].stride };
+    let chroma = if kind == abi::CATSEYE_PICTURE_PACKED { planes[0] } else { planes[1] };
+    let row_bytes = |plane: Plane| u32::try_from(plane.stride).map_err(|_| short(usize::MAX));
     Ok(CatseyePicture {
-        planes: places.map(at),
-        row_bytes: [planes[0].stride as u64, chroma_stride as u64],
+        planes: places.map(|offset| address.wrapping_add(offset as u64)),
+        row_bytes: [row_bytes(planes[0])?, row_bytes(chroma)?],
         kind,
         full_range: u32::from(full_range),
         width: width_px,
         height: height_px,
-        reserved: 0,
     })
 }
 
-/// Where planes begin, one behind the other, and where the last row of each ends.
-fn ranges(planes: [Plane; 3]) -> Option<[Range<usize>; 3]> {
-    let mut start = 0_usize;
-    let mut ranges = [0..0, 0..0, 0..0];
-    for (range, plane) in ranges.iter_mut().zip(planes) {
-        let last = plane.stride.checked_mul(plane.rows.saturating_sub(1))?;
-        *range = start..start.checked_add(last)?.checked_add(plane.row_bytes)?;
-        start = start.checked_add(plane.stride.checked_mul(plane.rows)?)?;
+/// Where planes begin, one behind the other, and where the last row of the last one ends.
+fn span(planes: [Plane; 3]) -> Option<([usize; 3], usize)> {
+    let (mut starts, mut next, mut end) = ([0; 3], 0_usize, 0);
+    for (start, plane) in starts.iter_mut().zip(planes) {
+        *start = next;
+        let Some(rows_before_last) = plane.rows.checked_sub(1) else { continue };
+        end = next.checked_add(plane.stride.checked_mul(rows_before_last)?)?.checked_add(plane.row_bytes)?;
+        next = next.checked_add(plane.stride.checked_mul(plane.rows)?)?;
     }
-    Some(ranges)
+    Some((starts, end))
 }
 
 /// Writes a picture's fields in their order.
 fn write(picture: &CatseyePicture, bytes: &mut [u8]) {
-    let CatseyePicture { planes, row_bytes, kind, full_range, width, height, reserved } = *picture;
-    let [first, second, third] = planes.map(u64::to_ne_bytes);
-    let [row, chroma_row] = row_bytes.map(u64::to_ne_bytes);
-    let [kind, full_range, width, height] = [kind, full_range, width, height].map(u32::to_ne_bytes);
-    let reserved = reserved.to_ne_bytes();
-    let fields: [&[u8]; 10] =
-        [&first, &second, &third, &row, &chroma_row, &kind, &full_range, &width, &height, &reserved];
-    for (byte, value) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
-        *byte = *value;
+    let CatseyePicture { planes, row_bytes, kind, full_range, width, height } = *picture;
+    let addresses = planes.iter().flat_map(|plane| plane.to_ne_bytes());
+    let words = row_bytes.into_iter().chain([kind, full_range, width, height]).flat_map(u32::to_ne_bytes);
+    for (byte, value) in bytes.iter_mut().zip(addresses.chain(words)) {
+        *byte = value;
     }
 }
 
@@ -522,8 +519,7 @@ mod tests {
     fn descriptions_are_as_long_as_the_struct() {
         let mut bytes = [0xff; PICTURE_BYTES];
         write(&described(&picture(5, 3, PixelFormat::Mono8, None)).unwrap(), &mut bytes);
-        assert_eq!(bytes[40..44], abi::CATSEYE_PICTURE_GREY.to_ne_bytes());
-        assert_eq!(bytes[48..52], 5_u32.to_ne_bytes());
-        assert_eq!(bytes[56..], [0; 8]);
+        assert_eq!(bytes[32..36], abi::CATSEYE_PICTURE_GREY.to_ne_bytes());
+        assert_eq!(bytes[40..], [5, 3].map(u32::to_ne_bytes).concat());
     }
 }

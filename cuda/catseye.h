@@ -70,13 +70,13 @@ struct CatseyePicture {
 };
 
 /* Where a column of the network's input comes from: weight on the left pixel in the low half of `weights`, on the next one in the
- * high half, in 1/2048. */
+ * high half, in 1/2048. Both are 0 where there is border. */
 struct CatseyeColumn {
     uint32_t left;
     uint32_t weights;
 };
 
-/* Where a row of the network's input comes from, weights in 1/2048. */
+/* Where a row of the network's input comes from, weights in 1/2048. Both are 0 where there is border. */
 struct CatseyeLine {
     uint32_t upper;
     uint32_t lower;
@@ -84,17 +84,11 @@ struct CatseyeLine {
     uint32_t lower_weight;
 };
 
-/* `left` of a column and `upper` of a line that show no picture. */
-#define CATSEYE_BORDER 0xffffffffu
-
-/* Where a pixel of the network's input comes from, in 1/32 pixel of the picture. */
+/* Where a pixel of the network's input comes from, in 1/32 pixel of the picture; far outside where there is border. */
 struct CatseyePlace {
     int32_t x;
     int32_t y;
 };
-
-/* `x` of a place that shows no picture. */
-#define CATSEYE_NOWHERE (-2147483647 - 1)
 
 /* Types of the network's input. */
 #define CATSEYE_ELEMENT_F32 0

@@ -14,10 +14,10 @@ struct Quad {
     uint32_t colour[3];
 };
 
-/* The columns and rows of four pixels, all in the picture. */
+/* The rows of four pixels, their left column, and how far the right one is from it: 1, or 0 at an edge. All in the picture. */
 struct Corners {
     uint32_t left;
-    uint32_t right;
+    uint32_t across;
     uint32_t upper;
     uint32_t lower;
 };
@@ -74,27 +74,36 @@ static __device__ __forceinline__ uint32_t remapped(uint32_t quad, uint32_t uppe
     return weigh_lower(lower_weights, quad, weigh_upper(upper_weights, quad, 512u)) >> 10;
 }
 
-/* Colours that lie apart, each pixel `STEP` bytes from the next. */
-template <uint32_t STEP>
-static __device__ __forceinline__ Quad read_colours(const CatseyePicture &picture, const Corners &at) {
-    const uint64_t upper = (uint64_t)at.upper * picture.row_bytes[0];
-    const uint64_t lower = (uint64_t)at.lower * picture.row_bytes[0];
-    const uint32_t left = at.left * STEP;
-    const uint32_t right = at.right * STEP;
-    Quad quad;
-#pragma unroll
-    for (uint32_t colour = 0; colour < 3; ++colour) {
-        const uint8_t *plane = (const uint8_t *)picture.planes[colour];
-        const uint8_t *upper_row = plane + upper;
-        const uint8_t *lower_row = plane + lower;
-        quad.colour[colour] = pack_quad(upper_row[left], upper_row[right], lower_row[left], lower_row[right]);
-        if (STEP == 1) {
-            quad.colour[2] = quad.colour[1] = quad.colour[0];
-            break;
-        }
-    }
-    return quad;
+/* Where a row of a plane begins. */
+static __device__ __forceinline__ const uint8_t *row_of(uint64_t plane, uint32_t row, uint32_t row_bytes) {
+    return (const uint8_t *)plane + (uint64_t)row * row_bytes;
 }
+
+/* Pixels of `STEP` bytes, with red, green and blue at bytes of their own. */
+template <uint32_t STEP>
+struct Colours {
+    static __device__ __forceinline__ Quad read(const CatseyePicture &picture, const Corners &at) {
+        Quad quad;
+#pragma unroll
+        for (uint32_t colour = 0; colour < 3; ++colour) {
+            const uint8_t *upper = row_of(picture.planes[colour], at.upper, picture.row_bytes[0]) + at.left * STEP;
+            const uint8_t *lower = row_of(picture.planes[colour], at.lower, picture.row_bytes[0]) + at.left * STEP;
+            const uint32_t right = at.across * STEP;
+            quad.colour[colour] = pack_quad(__ldg(upper), __ldg(upper + right), __ldg(lower), __ldg(lower + right));
+        }
+        return quad;
+    }
+};
+
+/* Pixels of one byte. */
+struct Grey {
+    static __device__ __forceinline__ Quad read(const CatseyePicture &picture, const Corners &at) {
+        const uint8_t *upper = row_of(picture.planes[0], at.upper, picture.row_bytes[0]) + at.left;
+        const uint8_t *lower = row_of(picture.planes[0], at.lower, picture.row_bytes[0]) + at.left;
+        const uint32_t grey = pack_quad(__ldg(upper), __ldg(upper + at.across), __ldg(lower), __ldg(lower + at.across));
+        return {{grey, grey, grey}};
+    }
+};
 
 /* BT.601 in 1/65536, of sensors/src/picture/convert.rs: a colour is its luma gain * Y plus chroma, shifted by 16. */
 struct Bt601 {
@@ -139,64 +148,44 @@ struct TintPair {
     Tint right;
 };
 
-template <uint32_t STEP>
-static __device__ __forceinline__ TintPair read_tints(const CatseyePicture &picture, const Bt601 &bt601, uint32_t row,
-                                                      const Corners &at) {
-    const uint8_t *u = (const uint8_t *)picture.planes[1] + (uint64_t)row * picture.row_bytes[1];
-    const uint8_t *v = (const uint8_t *)picture.planes[2] + (uint64_t)row * picture.row_bytes[1];
-    const uint32_t left = (at.left >> 1) * STEP;
-    const uint32_t right = (at.right >> 1) * STEP;
-    TintPair pair;
-    pair.left = tint_of(bt601, u[left], v[left]);
-    pair.right = tint_of(bt601, u[right], v[right]);
-    return pair;
-}
+/* Luma and chroma, whose samples are `LUMA_STEP` and `CHROMA_STEP` bytes apart. A row of chroma serves `1 << ROW_SHIFT` rows, and
+ * V is `V_AFTER_U` bytes behind U if that is not 0. */
+template <uint32_t LUMA_STEP, uint32_t CHROMA_STEP, uint32_t ROW_SHIFT, uint32_t V_AFTER_U>
+struct Chroma {
+    static __device__ __forceinline__ TintPair tints(const CatseyePicture &picture, const Bt601 &bt601, uint32_t row,
+                                                     const Corners &at) {
+        const uint8_t *u = row_of(picture.planes[1], row, picture.row_bytes[1]);
+        const uint8_t *v = V_AFTER_U ? u + V_AFTER_U : row_of(picture.planes[2], row, picture.row_bytes[1]);
+        const uint32_t left = (at.left >> 1) * CHROMA_STEP;
+        const uint32_t right = ((at.left + at.across) >> 1) * CHROMA_STEP;
+        TintPair pair;
+        pair.left = tint_of(bt601, __ldg(u + left), __ldg(v + left));
+        pair.right = tint_of(bt601, __ldg(u + right), __ldg(v + right));
+        return pair;
+    }
 
-/* Luma and chroma; the chroma of a row serves `1 << ROW_SHIFT` rows. */
-template <uint32_t LUMA_STEP, uint32_t CHROMA_STEP, uint32_t ROW_SHIFT>
-static __device__ __forceinline__ Quad read_chroma(const CatseyePicture &picture, const Corners &at) {
-    const Bt601 bt601 = bt601_of(picture);
-    const uint8_t *luma = (const uint8_t *)picture.planes[0];
-    const uint8_t *upper_row = luma + (uint64_t)at.upper * picture.row_bytes[0];
-    const uint8_t *lower_row = luma + (uint64_t)at.lower * picture.row_bytes[0];
-    const uint32_t left = at.left * LUMA_STEP;
-    const uint32_t right = at.right * LUMA_STEP;
-    const int32_t upper_left = upper_row[left] * bt601.luma_gain;
-    const int32_t upper_right = upper_row[right] * bt601.luma_gain;
-    const int32_t lower_left = lower_row[left] * bt601.luma_gain;
-    const int32_t lower_right = lower_row[right] * bt601.luma_gain;
-    const uint32_t upper_chroma = at.upper >> ROW_SHIFT;
-    const uint32_t lower_chroma = at.lower >> ROW_SHIFT;
-    const TintPair upper = read_tints<CHROMA_STEP>(picture, bt601, upper_chroma, at);
-    /* one row for all threads of a warp */
-    const TintPair lower =
-        lower_chroma == upper_chroma ? upper : read_tints<CHROMA_STEP>(picture, bt601, lower_chroma, at);
-    Quad quad;
+    static __device__ __forceinline__ Quad read(const CatseyePicture &picture, const Corners &at) {
+        const Bt601 bt601 = bt601_of(picture);
+        const uint8_t *upper = row_of(picture.planes[0], at.upper, picture.row_bytes[0]) + at.left * LUMA_STEP;
+        const uint8_t *lower = row_of(picture.planes[0], at.lower, picture.row_bytes[0]) + at.left * LUMA_STEP;
+        const uint32_t right = at.across * LUMA_STEP;
+        const int32_t upper_left = __ldg(upper) * bt601.luma_gain;
+        const int32_t upper_right = __ldg(upper + right) * bt601.luma_gain;
+        const int32_t lower_left = __ldg(lower) * bt601.luma_gain;
+        const int32_t lower_right = __ldg(lower + right) * bt601.luma_gain;
+        const TintPair above = tints(picture, bt601, at.upper >> ROW_SHIFT, at);
+        const TintPair below = tints(picture, bt601, at.lower >> ROW_SHIFT, at);
+        Quad quad;
 #pragma unroll
-    for (uint32_t colour = 0; colour < 3; ++colour) {
-        const uint32_t below = pack_bytes((lower_left + lower.left.colour[colour]) >> 16,
-                                          (lower_right + lower.right.colour[colour]) >> 16, 0);
-        quad.colour[colour] = pack_bytes((upper_left + upper.left.colour[colour]) >> 16,
-                                         (upper_right + upper.right.colour[colour]) >> 16, below);
+        for (uint32_t colour = 0; colour < 3; ++colour) {
+            const uint32_t packed = pack_bytes((lower_left + below.left.colour[colour]) >> 16,
+                                               (lower_right + below.right.colour[colour]) >> 16, 0);
+            quad.colour[colour] = pack_bytes((upper_left + above.left.colour[colour]) >> 16,
+                                             (upper_right + above.right.colour[colour]) >> 16, packed);
+        }
+        return quad;
     }
-    return quad;
-}
-
-/* Four pixels of a picture that is there. */
-static __device__ __forceinline__ Quad read_quad(const CatseyePicture &picture, const Corners &at) {
-    switch (picture.kind) {
-    case CATSEYE_PICTURE_COLOURS:
-        return read_colours<3>(picture, at);
-    case CATSEYE_PICTURE_GREY:
-        return read_colours<1>(picture, at);
-    case CATSEYE_PICTURE_NV12:
-        return read_chroma<1, 2, 1>(picture, at);
-    case CATSEYE_PICTURE_I420:
-        return read_chroma<1, 1, 1>(picture, at);
-    default:
-        return read_chroma<2, 4, 0>(picture, at);
-    }
-}
+};
 
 /* Writes the values of two neighbouring pixels of a plane; `second` only if it is in the row. */
 static __device__ __forceinline__ void store_pair(const CatseyeBatch &batch, uint64_t index, bool has_second, float first,
@@ -237,6 +226,10 @@ struct PixelPair {
     uint32_t first[3];
     uint32_t second[3];
 };
+
+static __device__ __forceinline__ PixelPair all_pixels(uint32_t byte) {
+    return {{byte, byte, byte}, {byte, byte, byte}};
+}
 
 /* The same number as a float, without a conversion. */
 static __device__ __forceinline__ float byte_to_float(uint32_t byte) {

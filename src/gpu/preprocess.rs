@@ -26,6 +26,8 @@ pub const PICTURE_BYTES: usize = size_of::<CatseyePicture>();
 /// Most threads of a block; each makes two pixels of a row.
 const MAX_THREADS: u32 = 256;
 const WARP_THREADS: u32 = 32;
+/// A place that no picture reaches.
+const NOWHERE: CatseyePlace = CatseyePlace { x: i32::MIN, y: i32::MIN };
 /// What the addresses of batches and pictures are multiples of, so that values can be written two at a time.
 const ALIGNMENT: u64 = 16;
 
@@ -342,15 +344,14 @@ impl Resized {
         self.cameras.push(number);
         let even = layout.width.next_multiple_of(2);
         for tap in tables.columns.iter().copied().chain([None]).take(even) {
-            let column = tap.map_or(CatseyeColumn { left: abi::CATSEYE_BORDER, weights: 0 }, |tap| CatseyeColumn {
+            let column = tap.map_or(CatseyeColumn::default(), |tap| CatseyeColumn {
                 left: tap.left,
                 weights: u32::from(tap.weights[0]) | u32::from(tap.weights[1]) << 16,
             });
             words(&[column.left, column.weights], &mut self.columns);
         }
         for tap in &tables.lines {
-            let border = CatseyeLine { upper: abi::CATSEYE_BORDER, ..CatseyeLine::default() };
-            let line = tap.map_or(border, |tap| CatseyeLine {
+            let line = tap.map_or(CatseyeLine::default(), |tap| CatseyeLine {
                 upper: tap.upper,
                 lower: tap.lower,
                 upper_weight: u32::from(tap.weights[0]),
@@ -390,8 +391,7 @@ impl Remapped {
         let even = layout.width.next_multiple_of(2);
         for row in remap.places().chunks_exact(layout.width) {
             for place in row.iter().copied().chain([None]).take(even) {
-                let nowhere = CatseyePlace { x: abi::CATSEYE_NOWHERE, y: 0 };
-                let place = place.map_or(nowhere, |[x, y]| CatseyePlace { x, y });
+                let place = place.map_or(NOWHERE, |[x, y]| CatseyePlace { x, y });
                 words(&[place.x.cast_unsigned(), place.y.cast_unsigned()], &mut self.places);
             }
         }

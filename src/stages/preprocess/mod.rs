@@ -6,6 +6,7 @@
 //! and buffers are made when a picture of another size or kind comes first.
 
 mod color;
+pub mod raw;
 mod remap;
 mod resize;
 #[cfg(feature = "cuda")]

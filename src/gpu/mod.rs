@@ -34,6 +34,8 @@ pub mod kernels;
 #[cfg(feature = "cuda")]
 pub mod memory;
 #[cfg(feature = "cuda")]
+pub mod preprocess;
+#[cfg(feature = "cuda")]
 pub mod stream;
 #[cfg(feature = "tensorrt")]
 pub mod tensorrt;

@@ -37,11 +37,14 @@ pub enum PixelFormat {
 }
 
 /// One plane of a picture: `rows` rows of `row_bytes` bytes.
-#[derive(Clone, Copy)]
-struct Plane {
-    row_bytes: usize,
-    rows: usize,
-    stride: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plane {
+    /// Bytes of a row that hold pixels.
+    pub row_bytes: usize,
+    /// How many rows there are; none in a plane that the format lacks.
+    pub rows: usize,
+    /// Bytes from a row to the next.
+    pub stride: usize,
 }
 
 impl Plane {
@@ -94,8 +97,9 @@ impl PixelFormat {
     }
 
     /// The planes of a picture whose first plane has rows `stride` bytes apart (tightly packed if none). The rows of the
-    /// chroma planes of NV12 and I420 lie as far apart as that stride implies.
-    fn planes(self, width_px: u32, height_px: u32, stride: Option<usize>) -> Option<[Plane; 3]> {
+    /// chroma planes of NV12 and I420 lie as far apart as that stride implies; planes follow one another. None if a size
+    /// does not fit in memory's address range.
+    pub fn planes(self, width_px: u32, height_px: u32, stride: Option<usize>) -> Option<[Plane; 3]> {
         let width = usize::try_from(width_px).ok()?;
         let rows = usize::try_from(height_px).ok()?;
         let chroma_width = width.div_ceil(2);

@@ -6,8 +6,11 @@
 //! and buffers are made when a picture of another size or kind comes first.
 
 mod color;
+pub mod raw;
 mod remap;
 mod resize;
+#[cfg(feature = "cuda")]
+pub(crate) mod tables;
 
 use catseye_sensors::picture::Frame;
 use thiserror::Error;
@@ -217,7 +220,7 @@ impl Layout {
         Ok(Placement { left, top, width: inside_width, height: inside_height, letterbox })
     }
 
-    fn check(&self) -> Result<(), PreprocessError> {
+    pub(crate) fn check(&self) -> Result<(), PreprocessError> {
         let allowed = 1..=MAX_NETWORK_PX;
         if !allowed.contains(&self.width) || !allowed.contains(&self.height) {
             return Err(PreprocessError::NetworkSize { width: self.width, height: self.height });
@@ -229,7 +232,7 @@ impl Layout {
     }
 
     /// Byte of the border, also where a map shows nothing.
-    fn pad(&self) -> u8 {
+    pub(crate) fn pad(&self) -> u8 {
         match self.mode {
             Fit::Letterbox { pad, .. } => pad,
             Fit::Stretch => 0,

@@ -89,6 +89,12 @@ impl Remap {
         self.picture
     }
 
+    /// The place of every pixel of the network's input in 1/32 pixel, row by row; none gives border.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn places(&self) -> &[Option<[i32; 2]>] {
+        &self.places
+    }
+
     /// Writes the mapped picture into the planes. The caller has checked the sizes of frame, layout and planes.
     pub(super) fn run(&self, frame: &Frame, layout: &Layout, scratch: &mut Vec<u8>, planes: &mut [f32]) {
         let texels = color::texels(frame, scratch);

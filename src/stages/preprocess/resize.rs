@@ -16,7 +16,7 @@ const ONE: f32 = 2048.0;
 
 /// The two source pixels of every output column. Places and weights lie apart, so that the bytes are first picked out one by
 /// one and then mixed many at a time.
-struct Columns {
+pub(super) struct Columns {
     lefts: Vec<usize>,
     /// Weights of the left and of the right pixels.
     weights: [Vec<i16>; 2],
@@ -26,10 +26,10 @@ struct Columns {
 
 /// The two source rows of an output row; they are the same one at the edges.
 #[derive(Clone, Copy)]
-struct Line {
-    upper: usize,
-    lower: usize,
-    weights: [i16; 2],
+pub(super) struct Line {
+    pub upper: usize,
+    pub lower: usize,
+    pub weights: [i16; 2],
 }
 
 /// Place before which an output pixel's centre lies, and how far beyond it, in `f32` as OpenCV has it.
@@ -46,7 +46,7 @@ fn weights(fraction: f32) -> [i16; 2] {
 
 impl Columns {
     /// For a source of at least two pixels: at an edge all weight is on the pixel at the edge.
-    fn new(from: usize, to: usize) -> Columns {
+    pub(super) fn new(from: usize, to: usize) -> Columns {
         let last = from.saturating_sub(1);
         let column = |index| {
             let (before, fraction) = position(index, from, to);
@@ -62,6 +62,13 @@ impl Columns {
         let (lefts, weights): (Vec<usize>, Vec<[i16; 2]>) = (0..to).map(column).unzip();
         let weights = [0, 1].map(|side| weights.iter().map(|pair| pair[side]).collect());
         Columns { lefts, weights, picked: [vec![0; to], vec![0; to]] }
+    }
+
+    /// Left pixel and weights of every column.
+    #[cfg(feature = "cuda")]
+    pub(super) fn taps(&self) -> impl Iterator<Item = (usize, [i16; 2])> {
+        let weights = self.weights[0].iter().zip(&self.weights[1]);
+        self.lefts.iter().zip(weights).map(|(&left, (&on_left, &on_right))| (left, [on_left, on_right]))
     }
 
     /// Resamples one plane, whose pixels lie `STEP` bytes apart.
@@ -80,7 +87,7 @@ impl Columns {
 }
 
 /// Lines: at an edge the row at the edge stands for the missing one and both keep their weights.
-fn lines(from: usize, to: usize) -> Vec<Line> {
+pub(super) fn lines(from: usize, to: usize) -> Vec<Line> {
     let last = from.saturating_sub(1);
     let line = |index| {
         let (before, fraction) = position(index, from, to);

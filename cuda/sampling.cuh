@@ -1,0 +1,262 @@
+/*
+ * From four pixels of a picture to a value of the network's input, the whole numbers of src/stages/preprocess.
+ *
+ * The bytes of four neighbouring pixels travel in one word per colour: upper left in the lowest byte, then upper right, lower
+ * left, lower right. So one instruction packs two bytes, and one weighs a pair.
+ */
+#ifndef CATSEYE_SAMPLING_CUH
+#define CATSEYE_SAMPLING_CUH
+
+#include "catseye.h"
+
+/* Red, green and blue of four pixels. */
+struct Quad {
+    uint32_t colour[3];
+};
+
+/* The rows of four pixels, their left column, and how far the right one is from it: 1, or 0 at an edge. All in the picture. */
+struct Corners {
+    uint32_t left;
+    uint32_t across;
+    uint32_t upper;
+    uint32_t lower;
+};
+
+/* Both numbers, held between 0 and 255, in the lowest bytes; the low half of `above` in the upper half. */
+static __device__ __forceinline__ uint32_t pack_bytes(int32_t low, int32_t high, uint32_t above) {
+    uint32_t packed;
+    asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;" : "=r"(packed) : "r"(high), "r"(low), "r"(above));
+    return packed;
+}
+
+/* `sum`, and the lowest two bytes of a quad, each times a half of `weights`. */
+static __device__ __forceinline__ uint32_t weigh_upper(uint32_t weights, uint32_t quad, uint32_t sum) {
+    uint32_t weighed;
+    asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(weighed) : "r"(weights), "r"(quad), "r"(sum));
+    return weighed;
+}
+
+/* `sum`, and the highest two bytes of a quad, each times a half of `weights`. */
+static __device__ __forceinline__ uint32_t weigh_lower(uint32_t weights, uint32_t quad, uint32_t sum) {
+    uint32_t weighed;
+    asm("dp2a.hi.u32.u32 %0, %1, %2, %3;" : "=r"(weighed) : "r"(weights), "r"(quad), "r"(sum));
+    return weighed;
+}
+
+static __device__ __forceinline__ uint32_t pack_quad(uint32_t upper_left, uint32_t upper_right, uint32_t lower_left,
+                                                     uint32_t lower_right) {
+    return upper_left | upper_right << 8 | lower_left << 16 | lower_right << 24;
+}
+
+/* Two halves that are nearest to two floats, ties to even; `low` in the lower half. */
+static __device__ __forceinline__ uint32_t pack_halves(float low, float high) {
+    uint32_t packed;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+/* The whole number from -128 to 127 that is nearest, ties to even. */
+static __device__ __forceinline__ uint32_t to_int8(float value) {
+    const float nearest = rintf(value);
+    return (uint32_t)(int32_t)(nearest < -128.0f ? -128.0f : nearest > 127.0f ? 127.0f : nearest) & 0xff;
+}
+
+/* cv2.resize: across, then down. The shifts are part of the result. */
+static __device__ __forceinline__ uint32_t resized(uint32_t quad, uint32_t weights, uint32_t upper_weight,
+                                                   uint32_t lower_weight) {
+    const uint32_t upper = weigh_upper(weights, quad, 0u) >> 4;
+    const uint32_t lower = weigh_lower(weights, quad, 0u) >> 4;
+    return ((upper * upper_weight >> 16) + (lower * lower_weight >> 16) + 2) >> 2;
+}
+
+/* cv2.remap: four weights that add up to 1024. */
+static __device__ __forceinline__ uint32_t remapped(uint32_t quad, uint32_t upper_weights, uint32_t lower_weights) {
+    return weigh_lower(lower_weights, quad, weigh_upper(upper_weights, quad, 512u)) >> 10;
+}
+
+/* Where a row of a plane begins. */
+static __device__ __forceinline__ const uint8_t *row_of(uint64_t plane, uint32_t row, uint32_t row_bytes) {
+    return (const uint8_t *)plane + (uint64_t)row * row_bytes;
+}
+
+/* Pixels of `STEP` bytes, with red, green and blue at bytes of their own. */
+template <uint32_t STEP>
+struct Colours {
+    static __device__ __forceinline__ Quad read(const CatseyePicture &picture, const Corners &at) {
+        Quad quad;
+#pragma unroll
+        for (uint32_t colour = 0; colour < 3; ++colour) {
+            const uint8_t *upper = row_of(picture.planes[colour], at.upper, picture.row_bytes[0]) + at.left * STEP;
+            const uint8_t *lower = row_of(picture.planes[colour], at.lower, picture.row_bytes[0]) + at.left * STEP;
+            const uint32_t right = at.across * STEP;
+            quad.colour[colour] = pack_quad(__ldg(upper), __ldg(upper + right), __ldg(lower), __ldg(lower + right));
+        }
+        return quad;
+    }
+};
+
+/* Pixels of one byte. */
+struct Grey {
+    static __device__ __forceinline__ Quad read(const CatseyePicture &picture, const Corners &at) {
+        const uint8_t *upper = row_of(picture.planes[0], at.upper, picture.row_bytes[0]) + at.left;
+        const uint8_t *lower = row_of(picture.planes[0], at.lower, picture.row_bytes[0]) + at.left;
+        const uint32_t grey = pack_quad(__ldg(upper), __ldg(upper + at.across), __ldg(lower), __ldg(lower + at.across));
+        return {{grey, grey, grey}};
+    }
+};
+
+/* BT.601 in 1/65536, of sensors/src/picture/convert.rs: a colour is its luma gain * Y plus chroma, shifted by 16. */
+struct Bt601 {
+    int32_t luma_gain;
+    int32_t red_from_v;
+    int32_t green_from_u;
+    int32_t green_from_v;
+    int32_t blue_from_u;
+    int32_t luma_offset;
+};
+
+static __device__ __forceinline__ Bt601 bt601_of(const CatseyePicture &picture) {
+    const bool full = picture.full_range != 0;
+    Bt601 bt601;
+    bt601.luma_gain = full ? 65536 : 76309;
+    bt601.red_from_v = full ? 91881 : 104597;
+    bt601.green_from_u = full ? -22553 : -25675;
+    bt601.green_from_v = full ? -46802 : -53279;
+    bt601.blue_from_u = full ? 116130 : 132201;
+    bt601.luma_offset = full ? 0 : 16;
+    return bt601;
+}
+
+/* What chroma adds to red, green and blue, with the half that rounds and without the offset of luma. */
+struct Tint {
+    int32_t colour[3];
+};
+
+static __device__ __forceinline__ Tint tint_of(const Bt601 &bt601, int32_t u, int32_t v) {
+    const int32_t base = 32768 - bt601.luma_offset * bt601.luma_gain;
+    Tint tint;
+    tint.colour[0] = bt601.red_from_v * v + (base - 128 * bt601.red_from_v);
+    tint.colour[1] = bt601.green_from_u * u +
+                     (bt601.green_from_v * v + (base - 128 * (bt601.green_from_u + bt601.green_from_v)));
+    tint.colour[2] = bt601.blue_from_u * u + (base - 128 * bt601.blue_from_u);
+    return tint;
+}
+
+/* Chroma of the left and the right pixels of a row. */
+struct TintPair {
+    Tint left;
+    Tint right;
+};
+
+/* Luma and chroma, whose samples are `LUMA_STEP` and `CHROMA_STEP` bytes apart. A row of chroma serves `1 << ROW_SHIFT` rows, and
+ * V is `V_AFTER_U` bytes behind U if that is not 0. */
+template <uint32_t LUMA_STEP, uint32_t CHROMA_STEP, uint32_t ROW_SHIFT, uint32_t V_AFTER_U>
+struct Chroma {
+    static __device__ __forceinline__ TintPair tints(const CatseyePicture &picture, const Bt601 &bt601, uint32_t row,
+                                                     const Corners &at) {
+        const uint8_t *u = row_of(picture.planes[1], row, picture.row_bytes[1]);
+        const uint8_t *v = V_AFTER_U ? u + V_AFTER_U : row_of(picture.planes[2], row, picture.row_bytes[1]);
+        const uint32_t left = (at.left >> 1) * CHROMA_STEP;
+        const uint32_t right = ((at.left + at.across) >> 1) * CHROMA_STEP;
+        TintPair pair;
+        pair.left = tint_of(bt601, __ldg(u + left), __ldg(v + left));
+        pair.right = tint_of(bt601, __ldg(u + right), __ldg(v + right));
+        return pair;
+    }
+
+    static __device__ __forceinline__ Quad read(const CatseyePicture &picture, const Corners &at) {
+        const Bt601 bt601 = bt601_of(picture);
+        const uint8_t *upper = row_of(picture.planes[0], at.upper, picture.row_bytes[0]) + at.left * LUMA_STEP;
+        const uint8_t *lower = row_of(picture.planes[0], at.lower, picture.row_bytes[0]) + at.left * LUMA_STEP;
+        const uint32_t right = at.across * LUMA_STEP;
+        const int32_t upper_left = __ldg(upper) * bt601.luma_gain;
+        const int32_t upper_right = __ldg(upper + right) * bt601.luma_gain;
+        const int32_t lower_left = __ldg(lower) * bt601.luma_gain;
+        const int32_t lower_right = __ldg(lower + right) * bt601.luma_gain;
+        const TintPair above = tints(picture, bt601, at.upper >> ROW_SHIFT, at);
+        const TintPair below = tints(picture, bt601, at.lower >> ROW_SHIFT, at);
+        Quad quad;
+#pragma unroll
+        for (uint32_t colour = 0; colour < 3; ++colour) {
+            const uint32_t packed = pack_bytes((lower_left + below.left.colour[colour]) >> 16,
+                                               (lower_right + below.right.colour[colour]) >> 16, 0);
+            quad.colour[colour] = pack_bytes((upper_left + above.left.colour[colour]) >> 16,
+                                             (upper_right + above.right.colour[colour]) >> 16, packed);
+        }
+        return quad;
+    }
+};
+
+/* Writes the values of two neighbouring pixels of a plane; `second` only if it is in the row. */
+static __device__ __forceinline__ void store_pair(const CatseyeBatch &batch, uint64_t index, bool has_second, float first,
+                                                  float second) {
+    /* then pairs lie at even places of an aligned batch */
+    const bool whole = (batch.width & 1) == 0;
+    if (batch.element == CATSEYE_ELEMENT_F32) {
+        float *out = (float *)batch.address + index;
+        if (whole) {
+            *(float2 *)out = make_float2(first, second);
+            return;
+        }
+        out[0] = first;
+        if (has_second) out[1] = second;
+    } else if (batch.element == CATSEYE_ELEMENT_F16) {
+        uint16_t *out = (uint16_t *)batch.address + index;
+        const uint32_t halves = pack_halves(first, second);
+        if (whole) {
+            *(uint32_t *)out = halves;
+            return;
+        }
+        out[0] = (uint16_t)halves;
+        if (has_second) out[1] = (uint16_t)(halves >> 16);
+    } else {
+        uint8_t *out = (uint8_t *)batch.address + index;
+        const uint32_t bytes = to_int8(first * batch.inverse_scale) | to_int8(second * batch.inverse_scale) << 8;
+        if (whole) {
+            *(uint16_t *)out = (uint16_t)bytes;
+            return;
+        }
+        out[0] = (uint8_t)bytes;
+        if (has_second) out[1] = (uint8_t)(bytes >> 8);
+    }
+}
+
+/* Red, green and blue of two neighbouring network pixels, 0 to 255. */
+struct PixelPair {
+    uint32_t first[3];
+    uint32_t second[3];
+};
+
+static __device__ __forceinline__ PixelPair all_pixels(uint32_t byte) {
+    return {{byte, byte, byte}, {byte, byte, byte}};
+}
+
+/* The same number as a float, without a conversion. */
+static __device__ __forceinline__ float byte_to_float(uint32_t byte) {
+    return __uint_as_float(0x4b000000u | byte) - 8388608.0f;
+}
+
+/* Brings two pixels into the network's number range and its planes. */
+static __device__ __forceinline__ void store_pixels(const CatseyeBatch &batch, uint32_t camera, uint32_t x, uint32_t y,
+                                                    const PixelPair &pixels) {
+    const uint64_t area = (uint64_t)batch.width * batch.height;
+    const uint64_t start = camera * 3 * area + (uint64_t)y * batch.width + x;
+#pragma unroll
+    for (uint32_t colour = 0; colour < 3; ++colour) {
+        const float first = byte_to_float(pixels.first[colour]) * batch.scale[colour] + batch.bias[colour];
+        const float second = byte_to_float(pixels.second[colour]) * batch.scale[colour] + batch.bias[colour];
+        store_pair(batch, start + batch.plane[colour] * area, x + 1 < batch.width, first, second);
+    }
+}
+
+/* A camera without a picture: all bits are zero. */
+static __device__ __forceinline__ void store_nothing(const CatseyeBatch &batch, uint32_t camera, uint32_t x, uint32_t y) {
+    const uint64_t area = (uint64_t)batch.width * batch.height;
+    const uint64_t start = camera * 3 * area + (uint64_t)y * batch.width + x;
+#pragma unroll
+    for (uint32_t plane = 0; plane < 3; ++plane) {
+        store_pair(batch, start + plane * area, x + 1 < batch.width, 0.0f, 0.0f);
+    }
+}
+
+#endif

@@ -1,0 +1,525 @@
+//! Preprocessing on the GPU: the pictures of all cameras of a tick, as they came, become one network's batch.
+//!
+//! A [`BatchPreprocess`] is made of a layout and the cameras' sizes and maps. Its tables are those of
+//! [`Preprocessor`](crate::stages::preprocess::Preprocessor) and lie on the device. In every tick the host says where each
+//! picture is ([`BatchPreprocess::write_picture`]) in bytes that it copies to the device; format, range and presence may
+//! change without a new graph.
+//!
+//! Promises: values are those of the CPU, bit for bit; a camera without a picture gets zeros; neither telling of a picture
+//! nor enqueuing allocates.
+
+use std::sync::Arc;
+
+use catseye_sensors::picture::{PixelFormat, Plane};
+use thiserror::Error;
+
+use super::abi::{self, CatseyeBatch, CatseyeColumn, CatseyeLine, CatseyePicture, CatseyePlace, CatseyeResizeParams};
+use super::{Context, DeviceBuffer, GpuError, Kernel, Kernels, Stream};
+use crate::stages::preprocess::tables::ResizeTables;
+use crate::stages::preprocess::{ChannelOrder, Layout, Letterbox, PreprocessError, Remap};
+
+/// Most cameras of a batch.
+pub const MAX_CAMERAS: usize = abi::CATSEYE_MAX_CAMERAS as usize;
+/// Bytes that tell of one camera's picture.
+pub const PICTURE_BYTES: usize = size_of::<CatseyePicture>();
+
+/// Most threads of a block; each makes two pixels of a row.
+const MAX_THREADS: u32 = 256;
+const WARP_THREADS: u32 = 32;
+/// A place that no picture reaches.
+const NOWHERE: CatseyePlace = CatseyePlace { x: i32::MIN, y: i32::MIN };
+/// What the addresses of batches and pictures are multiples of, so that values can be written two at a time.
+const ALIGNMENT: u64 = 16;
+
+/// Why a batch cannot be prepared on the GPU.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum BatchPreprocessError {
+    /// The layout is not allowed.
+    #[error(transparent)]
+    Layout(PreprocessError),
+    /// A camera's size or map is not allowed.
+    #[error("camera {camera}: {source}")]
+    Camera {
+        /// The camera's number, counted from 0.
+        camera: usize,
+        /// What is wrong.
+        source: PreprocessError,
+    },
+    /// There are no cameras, or too many.
+    #[error("batch of {found} cameras: expected 1 to {MAX_CAMERAS}")]
+    Cameras {
+        /// How many there are.
+        found: usize,
+    },
+    /// The scale of 8-bit values is no positive number.
+    #[error("inverse scale of 8-bit values is {found}: expected a finite number above 0")]
+    InverseScale {
+        /// The scale.
+        found: f32,
+    },
+    /// An address is not aligned.
+    #[error("{what} at address {found:#x}: expected a multiple of {ALIGNMENT}")]
+    Alignment {
+        /// What lies there.
+        what: &'static str,
+        /// The address.
+        found: u64,
+    },
+    /// The device did not do it.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+/// Why a picture is not one that its camera may have.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum WritePictureError {
+    /// There is no such camera.
+    #[error("no camera {camera}: the batch has {cameras}, counted from 0")]
+    NoCamera {
+        /// The number that was asked for.
+        camera: usize,
+        /// How many there are.
+        cameras: usize,
+    },
+    /// The bytes to be copied to the device are fewer than the cameras need.
+    #[error("descriptions of pictures have {found} bytes: expected {expected}")]
+    Length {
+        /// [`BatchPreprocess::pictures_bytes`].
+        expected: usize,
+        /// What there is.
+        found: usize,
+    },
+    /// The picture is not as large as the camera's pictures are.
+    #[error("camera {camera} has a picture of {} x {} pixels: expected {} x {}", found[0], found[1], expected[0], expected[1])]
+    Size {
+        /// The camera.
+        camera: usize,
+        /// Width and height that the tables were made for.
+        expected: [u32; 2],
+        /// Width and height of the picture.
+        found: [u32; 2],
+    },
+    /// Rows are said to be closer together than they are long.
+    #[error("camera {camera} has rows of {expected} bytes, but {found} from a row to the next")]
+    ShortStride {
+        /// The camera.
+        camera: usize,
+        /// Bytes of a row.
+        expected: usize,
+        /// Bytes from row to row.
+        found: usize,
+    },
+    /// The picture ends before its last row does.
+    #[error("camera {camera} has a picture of {found} bytes: expected {expected}")]
+    ShortPicture {
+        /// The camera.
+        camera: usize,
+        /// Bytes that size, format and stride ask for.
+        expected: usize,
+        /// Bytes there are.
+        found: usize,
+    },
+}
+
+/// What the network's input holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ElementType {
+    /// The values of the CPU.
+    F32,
+    /// Those, as the nearest half, ties to even.
+    F16,
+    /// Those times a number, as the nearest whole number, ties to even, between -128 and 127.
+    I8 {
+        /// The number: one over the scale of the network's input.
+        inverse_scale: f32,
+    },
+}
+
+impl ElementType {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            ElementType::F32 => 4,
+            ElementType::F16 => 2,
+            ElementType::I8 { .. } => 1,
+        }
+    }
+}
+
+/// One camera of the batch.
+#[derive(Clone, Copy, Debug)]
+pub struct CameraInput<'a> {
+    /// Width of its pictures.
+    pub width_px: u32,
+    /// Height of its pictures.
+    pub height_px: u32,
+    /// Where pixels come from, if pictures are not just fitted.
+    pub remap: Option<&'a Remap>,
+}
+
+/// A picture in the device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevicePicture {
+    /// Where it begins.
+    pub address: u64,
+    /// How many bytes there are.
+    pub bytes: usize,
+    /// Width in pixels.
+    pub width_px: u32,
+    /// Height in pixels.
+    pub height_px: u32,
+    /// Layout of the pixels.
+    pub format: PixelFormat,
+    /// True if luma spans 0..=255, false if it spans 16..=235.
+    pub full_range: bool,
+    /// Bytes from one row of the first plane to the next; none if rows are tightly packed.
+    pub stride_bytes: Option<usize>,
+}
+
+/// Cameras that one kernel serves, in one launch.
+#[derive(Debug)]
+struct Launch {
+    kernel: Kernel,
+    grid: [u32; 3],
+    threads: u32,
+    params: CatseyeResizeParams,
+    /// The kernel holds their addresses.
+    _tables: [DeviceBuffer; 2],
+}
+
+/// Makes one network's batch out of all cameras' pictures.
+#[derive(Debug)]
+pub struct BatchPreprocess {
+    pictures: Vec<[u32; 2]>,
+    letterboxes: Vec<Letterbox>,
+    launches: Vec<Launch>,
+}
+
+impl BatchPreprocess {
+    /// Makes the tables and finds the kernels. The batch at `output_address` has a row per camera of the layout's values.
+    /// At `pictures_address` there are [`BatchPreprocess::pictures_bytes`] bytes of device memory.
+    ///
+    /// # Errors
+    /// [`BatchPreprocessError`], if it cannot be.
+    pub fn new(
+        context: &Arc<Context>,
+        kernels: &Kernels,
+        layout: &Layout,
+        cameras: &[CameraInput<'_>],
+        output: ElementType,
+        output_address: u64,
+        pictures_address: u64,
+    ) -> Result<Self, BatchPreprocessError> {
+        if !(1..=MAX_CAMERAS).contains(&cameras.len()) {
+            return Err(BatchPreprocessError::Cameras { found: cameras.len() });
+        }
+        aligned("the batch", output_address)?;
+        aligned("descriptions of pictures", pictures_address)?;
+        let batch = batch(layout, output, output_address)?;
+        let params = CatseyeResizeParams { batch, pictures: pictures_address, ..CatseyeResizeParams::default() };
+        let (mut resized, mut remapped) = (Resized::default(), Remapped::default());
+        let mut letterboxes = Vec::with_capacity(cameras.len());
+        for (number, camera) in cameras.iter().enumerate() {
+            let refused = |source| BatchPreprocessError::Camera { camera: number, source };
+            let letterbox = match camera.remap {
+                None => resized.add(number, layout, camera).map_err(refused)?,
+                Some(remap) => remapped.add(number, layout, camera, remap).map_err(refused)?,
+            };
+            letterboxes.push(letterbox);
+        }
+        let mut launches = Vec::with_capacity(2);
+        if !resized.cameras.is_empty() {
+            let columns = DeviceBuffer::from_bytes(context, &resized.columns)?;
+            let lines = DeviceBuffer::from_bytes(context, &resized.lines)?;
+            let params = CatseyeResizeParams { columns: columns.address(), lines: lines.address(), ..params };
+            launches.push(launch(kernels.get("catseye_resize")?, params, &resized.cameras, [columns, lines]));
+        }
+        if !remapped.cameras.is_empty() {
+            let places = DeviceBuffer::from_bytes(context, &remapped.places)?;
+            let none = DeviceBuffer::new(context, 0)?;
+            let params = CatseyeResizeParams { places: places.address(), ..params };
+            launches.push(launch(kernels.get("catseye_remap")?, params, &remapped.cameras, [places, none]));
+        }
+        let pictures = cameras.iter().map(|camera| [camera.width_px, camera.height_px]).collect();
+        Ok(BatchPreprocess { pictures, letterboxes, launches })
+    }
+
+    /// How each camera's picture lies in the network's input.
+    pub fn letterboxes(&self) -> &[Letterbox] {
+        &self.letterboxes
+    }
+
+    /// Bytes that tell of all cameras' pictures.
+    pub fn pictures_bytes(&self) -> usize {
+        self.pictures.len() * PICTURE_BYTES
+    }
+
+    /// Tells of a camera's picture, or that it has none, in bytes that the host copies to the device. The picture's bytes
+    /// are there when the kernels run.
+    ///
+    /// # Errors
+    /// [`WritePictureError`]; the camera then has no picture, if there is such a camera at all.
+    pub fn write_picture(
+        &self,
+        camera: usize,
+        picture: Option<&DevicePicture>,
+        descriptions: &mut [u8],
+    ) -> Result<(), WritePictureError> {
+        let (expected, found) = (self.pictures_bytes(), descriptions.len());
+        let Some(size) = self.pictures.get(camera) else {
+            return Err(WritePictureError::NoCamera { camera, cameras: self.pictures.len() });
+        };
+        let start = camera * PICTURE_BYTES;
+        let description = descriptions.get_mut(..expected).and_then(|all| all.get_mut(start..start + PICTURE_BYTES));
+        let Some(description) = description else {
+            return Err(WritePictureError::Length { expected, found });
+        };
+        description.fill(0);
+        if let Some(picture) = picture {
+            write(&describe(camera, *size, picture)?, description);
+        }
+        Ok(())
+    }
+
+    /// Puts the kernels into the stream, behind the copies of pictures and descriptions. Can be captured.
+    ///
+    /// # Errors
+    /// Those of [`Stream::launch`].
+    pub fn enqueue(&self, stream: &Stream) -> Result<(), GpuError> {
+        for Launch { kernel, grid, threads, params, .. } in &self.launches {
+            stream.launch(kernel, *grid, [*threads, 1, 1], 0, params)?;
+        }
+        Ok(())
+    }
+}
+
+fn aligned(what: &'static str, found: u64) -> Result<(), BatchPreprocessError> {
+    if found.is_multiple_of(ALIGNMENT) { Ok(()) } else { Err(BatchPreprocessError::Alignment { what, found }) }
+}
+
+/// The layout as the kernels want it: per colour, and not per plane.
+fn batch(layout: &Layout, output: ElementType, address: u64) -> Result<CatseyeBatch, BatchPreprocessError> {
+    layout.check().map_err(BatchPreprocessError::Layout)?;
+    let (element, inverse_scale) = match output {
+        ElementType::F32 => (abi::CATSEYE_ELEMENT_F32, 1.0),
+        ElementType::F16 => (abi::CATSEYE_ELEMENT_F16, 1.0),
+        ElementType::I8 { inverse_scale } => (abi::CATSEYE_ELEMENT_I8, inverse_scale),
+    };
+    if !(inverse_scale.is_finite() && inverse_scale > 0.0) {
+        return Err(BatchPreprocessError::InverseScale { found: inverse_scale });
+    }
+    let by_colour = |[first, second, third]: [f32; 3]| match layout.order {
+        ChannelOrder::Rgb => [first, second, third],
+        ChannelOrder::Bgr => [third, second, first],
+    };
+    Ok(CatseyeBatch {
+        address,
+        width: count(layout.width),
+        height: count(layout.height),
+        element,
+        pad: u32::from(layout.pad()),
+        plane: if layout.order == ChannelOrder::Rgb { [0, 1, 2] } else { [2, 1, 0] },
+        scale: by_colour(layout.scale),
+        bias: by_colour(layout.bias),
+        inverse_scale,
+    })
+}
+
+/// Sizes here are checked to be far below 2^32.
+fn count(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// Tables of the cameras whose pictures are fitted.
+#[derive(Default)]
+struct Resized {
+    cameras: Vec<usize>,
+    columns: Vec<u8>,
+    lines: Vec<u8>,
+}
+
+impl Resized {
+    fn add(&mut self, number: usize, layout: &Layout, camera: &CameraInput<'_>) -> Result<Letterbox, PreprocessError> {
+        let tables = ResizeTables::new(layout, camera.width_px, camera.height_px)?;
+        self.cameras.push(number);
+        let even = layout.width.next_multiple_of(2);
+        for tap in tables.columns.iter().copied().chain([None]).take(even) {
+            let column = tap.map_or(CatseyeColumn::default(), |tap| CatseyeColumn {
+                left: tap.left,
+                weights: u32::from(tap.weights[0]) | u32::from(tap.weights[1]) << 16,
+            });
+            words(&[column.left, column.weights], &mut self.columns);
+        }
+        for tap in &tables.lines {
+            let line = tap.map_or(CatseyeLine::default(), |tap| CatseyeLine {
+                upper: tap.upper,
+                lower: tap.lower,
+                upper_weight: u32::from(tap.weights[0]),
+                lower_weight: u32::from(tap.weights[1]),
+            });
+            words(&[line.upper, line.lower, line.upper_weight, line.lower_weight], &mut self.lines);
+        }
+        Ok(tables.letterbox)
+    }
+}
+
+/// Places of the cameras with a map.
+#[derive(Default)]
+struct Remapped {
+    cameras: Vec<usize>,
+    places: Vec<u8>,
+}
+
+impl Remapped {
+    fn add(
+        &mut self,
+        number: usize,
+        layout: &Layout,
+        camera: &CameraInput<'_>,
+        remap: &Remap,
+    ) -> Result<Letterbox, PreprocessError> {
+        let (expected, found) = ([layout.width, layout.height], remap.network());
+        if expected != found {
+            return Err(PreprocessError::MapNetwork { expected, found });
+        }
+        let (expected, found) = (remap.picture(), [camera.width_px, camera.height_px]);
+        if expected != found {
+            return Err(PreprocessError::MapPicture { expected, found });
+        }
+        let letterbox = layout.letterbox(camera.width_px, camera.height_px)?;
+        self.cameras.push(number);
+        let even = layout.width.next_multiple_of(2);
+        for row in remap.places().chunks_exact(layout.width) {
+            for place in row.iter().copied().chain([None]).take(even) {
+                let place = place.map_or(NOWHERE, |[x, y]| CatseyePlace { x, y });
+                words(&[place.x.cast_unsigned(), place.y.cast_unsigned()], &mut self.places);
+            }
+        }
+        Ok(letterbox)
+    }
+}
+
+fn words(words: &[u32], into: &mut Vec<u8>) {
+    into.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+}
+
+fn launch(kernel: Kernel, mut params: CatseyeResizeParams, cameras: &[usize], tables: [DeviceBuffer; 2]) -> Launch {
+    for (place, camera) in params.cameras.iter_mut().zip(cameras) {
+        *place = count(*camera);
+    }
+    // blocks of the same number of warps, so that few threads are left over at the end of a row
+    let pairs = params.batch.width.div_ceil(2);
+    let blocks = pairs.div_ceil(MAX_THREADS);
+    let threads = pairs.div_ceil(blocks).next_multiple_of(WARP_THREADS);
+    let grid = [pairs.div_ceil(threads), params.batch.height, count(cameras.len())];
+    Launch { kernel, grid, threads, params, _tables: tables }
+}
+
+/// Where the parts of a picture are.
+fn describe(camera: usize, expected: [u32; 2], picture: &DevicePicture) -> Result<CatseyePicture, WritePictureError> {
+    let DevicePicture { address, bytes, width_px, height_px, format, full_range, stride_bytes } = *picture;
+    let found = [width_px, height_px];
+    if found != expected {
+        return Err(WritePictureError::Size { camera, expected, found });
+    }
+    let short = |expected| WritePictureError::ShortPicture { camera, expected, found: bytes };
+    let planes = format.planes(width_px, height_px, stride_bytes).ok_or_else(|| short(usize::MAX))?;
+    let (expected, found) = (planes[0].row_bytes, planes[0].stride);
+    if found < expected {
+        return Err(WritePictureError::ShortStride { camera, expected, found });
+    }
+    let (starts, end) = span(planes).ok_or_else(|| short(usize::MAX))?;
+    if end > bytes {
+        return Err(short(end));
+    }
+    let [_, second, third] = starts;
+    let (kind, places) = match format {
+        PixelFormat::Rgb8 => (abi::CATSEYE_PICTURE_COLOURS, [0, 1, 2]),
+        PixelFormat::Bgr8 => (abi::CATSEYE_PICTURE_COLOURS, [2, 1, 0]),
+        PixelFormat::Mono8 => (abi::CATSEYE_PICTURE_GREY, [0; 3]),
+        PixelFormat::Nv12 => (abi::CATSEYE_PICTURE_NV12, [0, second, second + 1]),
+        PixelFormat::I420 => (abi::CATSEYE_PICTURE_I420, [0, second, third]),
+        PixelFormat::Yuyv => (abi::CATSEYE_PICTURE_PACKED, [0, 1, 3]),
+        PixelFormat::Uyvy => (abi::CATSEYE_PICTURE_PACKED, [1, 0, 2]),
+    };
+    let chroma = if kind == abi::CATSEYE_PICTURE_PACKED { planes[0] } else { planes[1] };
+    let row_bytes = |plane: Plane| u32::try_from(plane.stride).map_err(|_| short(usize::MAX));
+    Ok(CatseyePicture {
+        planes: places.map(|offset| address.wrapping_add(offset as u64)),
+        row_bytes: [row_bytes(planes[0])?, row_bytes(chroma)?],
+        kind,
+        full_range: u32::from(full_range),
+        width: width_px,
+        height: height_px,
+    })
+}
+
+/// Where planes begin, one behind the other, and where the last row of the last one ends.
+fn span(planes: [Plane; 3]) -> Option<([usize; 3], usize)> {
+    let (mut starts, mut next, mut end) = ([0; 3], 0_usize, 0);
+    for (start, plane) in starts.iter_mut().zip(planes) {
+        *start = next;
+        let Some(rows_before_last) = plane.rows.checked_sub(1) else { continue };
+        end = next.checked_add(plane.stride.checked_mul(rows_before_last)?)?.checked_add(plane.row_bytes)?;
+        next = next.checked_add(plane.stride.checked_mul(plane.rows)?)?;
+    }
+    Some((starts, end))
+}
+
+/// Writes a picture's fields in their order.
+fn write(picture: &CatseyePicture, bytes: &mut [u8]) {
+    let CatseyePicture { planes, row_bytes, kind, full_range, width, height } = *picture;
+    let addresses = planes.iter().flat_map(|plane| plane.to_ne_bytes());
+    let words = row_bytes.into_iter().chain([kind, full_range, width, height]).flat_map(u32::to_ne_bytes);
+    for (byte, value) in bytes.iter_mut().zip(addresses.chain(words)) {
+        *byte = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(width_px: u32, height_px: u32, format: PixelFormat, stride_bytes: Option<usize>) -> DevicePicture {
+        DevicePicture { address: 0x1000, bytes: 1 << 20, width_px, height_px, format, full_range: true, stride_bytes }
+    }
+
+    fn described(picture: &DevicePicture) -> Result<CatseyePicture, WritePictureError> {
+        describe(3, [picture.width_px, picture.height_px], picture)
+    }
+
+    #[test]
+    fn planes_lie_where_frames_have_them() {
+        let nv12 = described(&picture(5, 3, PixelFormat::Nv12, None)).unwrap();
+        assert_eq!((nv12.planes, nv12.row_bytes), ([0x1000, 0x1000 + 15, 0x1000 + 16], [5, 6]));
+        let i420 = described(&picture(5, 3, PixelFormat::I420, Some(9))).unwrap();
+        assert_eq!((i420.planes, i420.row_bytes), ([0x1000, 0x1000 + 27, 0x1000 + 37], [9, 5]));
+        let uyvy = described(&picture(5, 3, PixelFormat::Uyvy, Some(16))).unwrap();
+        assert_eq!((uyvy.planes, uyvy.row_bytes), ([0x1001, 0x1000, 0x1002], [16, 16]));
+        let bgr = described(&picture(5, 3, PixelFormat::Bgr8, None)).unwrap();
+        assert_eq!((bgr.planes, bgr.row_bytes[0]), ([0x1002, 0x1001, 0x1000], 15));
+    }
+
+    #[test]
+    fn pictures_that_do_not_fit_are_refused() {
+        let small = picture(4, 4, PixelFormat::Rgb8, None);
+        let error = describe(3, [4, 5], &small).unwrap_err().to_string();
+        assert_eq!(error, "camera 3 has a picture of 4 x 4 pixels: expected 4 x 5");
+        let short = described(&DevicePicture { bytes: 47, ..small }).unwrap_err();
+        assert_eq!(short, WritePictureError::ShortPicture { camera: 3, expected: 48, found: 47 });
+        let stride = described(&picture(4, 4, PixelFormat::Rgb8, Some(11))).unwrap_err();
+        assert_eq!(stride, WritePictureError::ShortStride { camera: 3, expected: 12, found: 11 });
+        let huge = described(&picture(4, 4, PixelFormat::I420, Some(usize::MAX))).unwrap_err();
+        assert_eq!(huge, WritePictureError::ShortPicture { camera: 3, expected: usize::MAX, found: 1 << 20 });
+        // the last row needs no bytes behind it
+        assert!(described(&DevicePicture { bytes: 3 * 16 + 12, stride_bytes: Some(16), ..small }).is_ok());
+    }
+
+    #[test]
+    fn descriptions_are_as_long_as_the_struct() {
+        let mut bytes = [0xff; PICTURE_BYTES];
+        write(&described(&picture(5, 3, PixelFormat::Mono8, None)).unwrap(), &mut bytes);
+        assert_eq!(bytes[32..36], abi::CATSEYE_PICTURE_GREY.to_ne_bytes());
+        assert_eq!(bytes[40..], [5, 3].map(u32::to_ne_bytes).concat());
+    }
+}

@@ -55,6 +55,13 @@ struct CatseyeProbeParams {
 #define CATSEYE_PICTURE_I420 4
 /* Four bytes for two pixels of a row, in the order that the planes tell. */
 #define CATSEYE_PICTURE_PACKED 5
+/* Samples of a Bayer sensor in 16 bits. The first plane is where they begin, the second where the camera's CatseyeIsp is, as in all
+ * that follow. */
+#define CATSEYE_PICTURE_RAW10 6
+#define CATSEYE_PICTURE_RAW12 7
+/* Four samples in 5 bytes, two in 3. */
+#define CATSEYE_PICTURE_RAW10_PACKED 8
+#define CATSEYE_PICTURE_RAW12_PACKED 9
 
 /* Where one camera's picture is in this tick. */
 struct CatseyePicture {
@@ -67,6 +74,21 @@ struct CatseyePicture {
     uint32_t full_range;
     uint32_t width;
     uint32_t height;
+};
+
+/* How a raw picture is developed. */
+struct CatseyeIsp {
+    /* a byte for each of 4096 values */
+    uint64_t curve;
+    /* column and row of the first red pixel */
+    uint32_t red_x;
+    uint32_t red_y;
+    int32_t black_level;
+    /* of red, green and blue in 1/256 */
+    int32_t gains[3];
+    /* row by row in 1/1024 */
+    int32_t matrix[9];
+    uint32_t reserved;
 };
 
 /* Where a column of the network's input comes from: weight on the left pixel in the low half of `weights`, on the next one in the
@@ -111,7 +133,8 @@ struct CatseyeBatch {
 };
 
 /*
- * catseye_resize: bilinear, as cv2.resize. catseye_remap: bilinear, as cv2.remap. Camera z of the launch has the picture and the
+ * catseye_resize: bilinear, as cv2.resize. catseye_remap: bilinear, as cv2.remap. catseye_raw_resize and catseye_raw_remap: the
+ * same for raw pictures. Camera z of the launch has the picture and the
  * place in the batch with the number cameras[z]. A thread makes two pixels of a row: x counts pairs, y rows, z cameras.
  */
 struct CatseyeResizeParams {

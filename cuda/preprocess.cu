@@ -1,152 +1,28 @@
 /* The pictures of all cameras become the network's input: colour, size, border and number range in one pass. */
-#include "sampling.cuh"
+#include "fitting.cuh"
 
-/* The pixel of one column; border has weights of 0, which make 0 of any picture. */
-static __device__ __forceinline__ void resize_quad(const Quad &quad, const CatseyeLine &line, uint32_t weights, uint32_t pad,
-                                                   uint32_t *pixel) {
-    const uint32_t border = weights == 0 ? pad : 0;
-#pragma unroll
-    for (uint32_t colour = 0; colour < 3; ++colour) {
-        pixel[colour] = resized(quad.colour[colour], weights, line.upper_weight, line.lower_weight) | border;
-    }
-}
-
-struct Resize {
-    CatseyeLine line;
-    /* left, weights, left, weights */
-    uint4 columns;
-    uint32_t pad;
-
-    template <class Format>
-    __device__ __forceinline__ void run(const CatseyePicture &picture, PixelPair &pixels) const {
-        const Quad first = Format::read(picture, {columns.x, 1, line.upper, line.lower});
-        const Quad second = Format::read(picture, {columns.z, 1, line.upper, line.lower});
-        resize_quad(first, line, columns.y, pad, pixels.first);
-        resize_quad(second, line, columns.w, pad, pixels.second);
+struct Formats {
+    template <class Work>
+    static __device__ __forceinline__ void run(const Work &work, const CatseyePicture &picture, PixelPair &pixels) {
+        switch (picture.kind) {
+        case CATSEYE_PICTURE_COLOURS:
+            return work.template run<Colours<3>>(picture, pixels);
+        case CATSEYE_PICTURE_GREY:
+            return work.template run<Grey>(picture, pixels);
+        case CATSEYE_PICTURE_NV12:
+            return work.template run<Chroma<1, 2, 1, 1>>(picture, pixels);
+        case CATSEYE_PICTURE_I420:
+            return work.template run<Chroma<1, 1, 1, 0>>(picture, pixels);
+        default:
+            return work.template run<Chroma<2, 4, 0, 2>>(picture, pixels);
+        }
     }
 };
-
-/* Where the four pixels around a place are, with edges held, and how each counts. */
-struct Spot {
-    Corners corners;
-    /* 0xff where a corner is in the picture, in the order of a quad */
-    uint32_t shown;
-    /* of the left pixel in the low half, of the right one in the high half */
-    uint32_t upper_weights;
-    uint32_t lower_weights;
-};
-
-static __device__ __forceinline__ Spot spot_of(const CatseyePicture &picture, int32_t x, int32_t y) {
-    const int32_t left = x >> 5;
-    const int32_t top = y >> 5;
-    const int32_t last_column = picture.width - 1;
-    const int32_t last_row = picture.height - 1;
-    const uint32_t to_right = x & 31;
-    const uint32_t to_bottom = y & 31;
-    const uint32_t across = (32 - to_right) | to_right << 16;
-    const int32_t held_left = min(max(left, 0), last_column);
-    const int32_t held_right = min(max(left + 1, 0), last_column);
-    Spot spot;
-    spot.corners.left = held_left;
-    spot.corners.across = held_right - held_left;
-    spot.corners.upper = min(max(top, 0), last_row);
-    spot.corners.lower = min(max(top + 1, 0), last_row);
-    spot.shown = 0xffffffffu;
-    if ((uint32_t)left > (uint32_t)last_column) spot.shown &= 0xff00ff00u;
-    if ((uint32_t)(left + 1) > (uint32_t)last_column) spot.shown &= 0x00ff00ffu;
-    if ((uint32_t)top > (uint32_t)last_row) spot.shown &= 0xffff0000u;
-    if ((uint32_t)(top + 1) > (uint32_t)last_row) spot.shown &= 0x0000ffffu;
-    spot.upper_weights = across * (32 - to_bottom);
-    spot.lower_weights = across * to_bottom;
-    return spot;
-}
-
-static __device__ __forceinline__ void remap_quad(const Quad &quad, const Spot &spot, uint32_t pad, uint32_t *pixel) {
-    const uint32_t border = pad * 0x01010101u & ~spot.shown;
-#pragma unroll
-    for (uint32_t colour = 0; colour < 3; ++colour) {
-        pixel[colour] = remapped((quad.colour[colour] & spot.shown) | border, spot.upper_weights, spot.lower_weights);
-    }
-}
-
-struct Remap {
-    /* x, y, x, y */
-    int4 places;
-    uint32_t pad;
-
-    template <class Format>
-    __device__ __forceinline__ void run(const CatseyePicture &picture, PixelPair &pixels) const {
-        const Spot first = spot_of(picture, places.x, places.y);
-        const Spot second = spot_of(picture, places.z, places.w);
-        const Quad first_quad = Format::read(picture, first.corners);
-        const Quad second_quad = Format::read(picture, second.corners);
-        remap_quad(first_quad, first, pad, pixels.first);
-        remap_quad(second_quad, second, pad, pixels.second);
-    }
-};
-
-/* Does the work for the format that a picture has. */
-template <class Work>
-static __device__ __forceinline__ void run(const Work &work, const CatseyePicture &picture, PixelPair &pixels) {
-    switch (picture.kind) {
-    case CATSEYE_PICTURE_COLOURS:
-        return work.template run<Colours<3>>(picture, pixels);
-    case CATSEYE_PICTURE_GREY:
-        return work.template run<Grey>(picture, pixels);
-    case CATSEYE_PICTURE_NV12:
-        return work.template run<Chroma<1, 2, 1, 1>>(picture, pixels);
-    case CATSEYE_PICTURE_I420:
-        return work.template run<Chroma<1, 1, 1, 0>>(picture, pixels);
-    default:
-        return work.template run<Chroma<2, 4, 0, 2>>(picture, pixels);
-    }
-}
 
 extern "C" __global__ void catseye_resize(const CATSEYE_PARAM CatseyeResizeParams p) {
-    const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
-    const uint32_t pairs = (p.batch.width + 1) / 2;
-    const uint32_t y = blockIdx.y;
-    if (pair >= pairs) {
-        return;
-    }
-    const uint32_t camera = p.cameras[blockIdx.z];
-    const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
-    const CatseyeColumn *columns = (const CatseyeColumn *)p.columns + ((uint64_t)blockIdx.z * pairs + pair) * 2;
-    Resize resize;
-    resize.line = ((const CatseyeLine *)p.lines)[(uint64_t)blockIdx.z * p.batch.height + y];
-    resize.columns = __ldg((const uint4 *)columns);
-    resize.pad = p.batch.pad;
-    if (picture.kind == CATSEYE_PICTURE_ABSENT) {
-        store_nothing(p.batch, camera, 2 * pair, y);
-        return;
-    }
-    PixelPair pixels;
-    if ((resize.line.upper_weight | resize.line.lower_weight) == 0) {
-        pixels = all_pixels(p.batch.pad);
-    } else {
-        run(resize, picture, pixels);
-    }
-    store_pixels(p.batch, camera, 2 * pair, y, pixels);
+    resize_cameras<Formats>(p);
 }
 
 extern "C" __global__ void catseye_remap(const CATSEYE_PARAM CatseyeResizeParams p) {
-    const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
-    const uint32_t pairs = (p.batch.width + 1) / 2;
-    const uint32_t y = blockIdx.y;
-    if (pair >= pairs) {
-        return;
-    }
-    const uint32_t camera = p.cameras[blockIdx.z];
-    const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
-    const uint64_t row = (uint64_t)blockIdx.z * p.batch.height + y;
-    Remap remap;
-    remap.places = __ldg((const int4 *)((const CatseyePlace *)p.places + (row * pairs + pair) * 2));
-    remap.pad = p.batch.pad;
-    if (picture.kind == CATSEYE_PICTURE_ABSENT) {
-        store_nothing(p.batch, camera, 2 * pair, y);
-        return;
-    }
-    PixelPair pixels;
-    run(remap, picture, pixels);
-    store_pixels(p.batch, camera, 2 * pair, y, pixels);
+    remap_cameras<Formats>(p);
 }

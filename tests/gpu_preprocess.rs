@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use catseye::gpu::preprocess::{
-    BatchPreprocess, BatchPreprocessError, CameraInput, DevicePicture, ElementType, WritePictureError,
+    BatchPreprocess, BatchPreprocessError, CameraInput, DevicePicture, DeviceRawPicture, ElementType, WritePictureError,
 };
 use catseye::gpu::{Context, DeviceBuffer, GpuError, Graph, HostKind, Kernels, PinnedBuffer, Priority, Stream};
+use catseye::stages::preprocess::raw::{BayerPattern, Isp, RawFormat, RawPicture};
 use catseye::stages::preprocess::{ChannelOrder, Fit, Layout, PreprocessError, Preprocessor, Remap};
 use catseye_sensors::picture::{Frame, PixelFormat};
 
@@ -64,11 +65,24 @@ struct View {
     frame: Option<Frame>,
     stride_bytes: Option<usize>,
     remap: Option<Remap>,
+    raw: Option<Raw>,
+}
+
+/// What the view's frame was developed from.
+struct Raw {
+    isp: Isp,
+    bytes: Vec<u8>,
 }
 
 impl View {
     fn of(frame: Frame) -> View {
-        View { size: [frame.width_px(), frame.height_px()], frame: Some(frame), stride_bytes: None, remap: None }
+        View {
+            size: [frame.width_px(), frame.height_px()],
+            frame: Some(frame),
+            stride_bytes: None,
+            remap: None,
+            raw: None,
+        }
     }
 }
 
@@ -131,7 +145,12 @@ fn compare(context: &Arc<Context>, layout: Layout, output: ElementType, ticks: &
     let stream = Stream::new(context, Priority::Normal).unwrap();
     let cameras: Vec<CameraInput<'_>> = ticks[0]
         .iter()
-        .map(|view| CameraInput { width_px: view.size[0], height_px: view.size[1], remap: view.remap.as_ref() })
+        .map(|view| CameraInput {
+            width_px: view.size[0],
+            height_px: view.size[1],
+            remap: view.remap.as_ref(),
+            raw: view.raw.as_ref().map(|raw| &raw.isp),
+        })
         .collect();
     // the guard behind the batch is never written
     let guard = 64;
@@ -154,20 +173,23 @@ fn compare(context: &Arc<Context>, layout: Layout, output: ElementType, ticks: &
     for views in ticks {
         let mut pictures = Vec::new();
         for (camera, view) in views.iter().enumerate() {
+            let mut upload = |bytes: &[u8]| {
+                pictures.push(DeviceBuffer::from_bytes(context, bytes).unwrap());
+                pictures.last().unwrap().address()
+            };
+            let ([width_px, height_px], stride_bytes) = (view.size, view.stride_bytes);
+            if let Some(Raw { bytes, .. }) = &view.raw {
+                let (address, bytes) = (upload(bytes), bytes.len());
+                let picture = DeviceRawPicture { address, bytes, width_px, height_px, stride_bytes };
+                let picture = view.frame.is_some().then_some(&picture);
+                preprocess.write_raw_picture(camera, picture, &mut host).unwrap();
+                continue;
+            }
             let picture = view.frame.as_ref().map(|frame| {
-                let bytes = strided(frame, view.stride_bytes);
-                let buffer = DeviceBuffer::from_bytes(context, &bytes).unwrap();
-                let address = buffer.address();
-                pictures.push(buffer);
-                DevicePicture {
-                    address,
-                    bytes: bytes.len(),
-                    width_px: frame.width_px(),
-                    height_px: frame.height_px(),
-                    format: frame.format(),
-                    full_range: frame.full_range(),
-                    stride_bytes: view.stride_bytes,
-                }
+                let bytes = strided(frame, stride_bytes);
+                let (format, full_range) = (frame.format(), frame.full_range());
+                let (address, bytes) = (upload(&bytes), bytes.len());
+                DevicePicture { address, bytes, width_px, height_px, format, full_range, stride_bytes }
             });
             preprocess.write_picture(camera, picture.as_ref(), &mut host).unwrap();
         }
@@ -298,6 +320,66 @@ fn maps_are_followed_as_on_the_cpu_beside_cameras_without_one() {
     }
 }
 
+/// A raw camera's view, with settings that reach the ends of all ranges.
+fn raw_view(size: [u32; 2], format: RawFormat, pattern: BayerPattern, random: &mut Random) -> View {
+    let [width_px, height_px] = size;
+    let mut isp = Isp::new(format, pattern);
+    if random.below(3) != 0 {
+        isp.black_level = [0, 64, 240, 4094][random.below(4)];
+        isp.gains = [0; 3].map(|_: u16| [0, 200, 256, 533, 4096][random.below(5)]);
+        isp.matrix = [[0; 3]; 3].map(|row: [i16; 3]| row.map(|_| (random.bits() >> 20) as i16 - 2048));
+        isp.matrix[0][0] = [i16::MIN, i16::MAX, 1024][random.below(3)];
+        isp.curve.iter_mut().for_each(|byte| *byte = random.bits() as u8);
+    }
+    let stride = format.row_bytes(width_px) + [0, 0, 1, 7][random.below(4)];
+    let bytes: Vec<u8> = (0..stride * height_px as usize)
+        .map(|index| match format {
+            // mostly samples of the format, some with bits above
+            RawFormat::Raw10 | RawFormat::Raw12 if index % 2 == 1 && random.below(50) != 0 => random.bits() as u8 & 0xf,
+            _ => random.bits() as u8,
+        })
+        .collect();
+    let mut frame = Frame::default();
+    let picture = RawPicture { bytes: &bytes, width_px, height_px, stride_bytes: Some(stride) };
+    isp.develop(&picture, &mut frame).unwrap();
+    View { stride_bytes: Some(stride), raw: Some(Raw { isp, bytes }), ..View::of(frame) }
+}
+
+#[test]
+fn raw_pictures_are_developed_as_on_the_cpu() {
+    let Some(context) = device() else { return };
+    let random = &mut Random(8);
+    let sizes = [[64, 48], [2, 2], [3, 2], [2, 5], [33, 17], [40, 31]];
+    for (round, pattern) in BayerPattern::ALL.into_iter().cycle().take(24).enumerate() {
+        let (width, height) = [(32, 24), (33, 31), (1, 9), (70, 50)][round % 4];
+        let layout = layout(width, height, FITS[round % 3], ChannelOrder::Bgr);
+        let mut views = Vec::new();
+        for format in RawFormat::ALL {
+            for mapped in [false, true] {
+                let size = sizes[random.below(sizes.len())];
+                let mut view = raw_view(size, format, pattern, random);
+                view.remap = mapped.then(|| remap(&layout, size, random.below(4), random));
+                views.push(view);
+            }
+        }
+        views.push(View::of(random.frame(50, 30, PixelFormat::Nv12, false)));
+        compare(&context, layout, OUTPUTS[round % 3], &[views]);
+    }
+}
+
+#[test]
+fn raw_pictures_of_cars_hold_beside_absent_ones() {
+    let Some(context) = device() else { return };
+    let random = &mut Random(9);
+    let layout = Layout::yolov8(640, 384);
+    let mut views = Vec::new();
+    for format in RawFormat::ALL {
+        views.push(raw_view([1936, 1096], format, BayerPattern::Grbg, random));
+        views.push(View { frame: None, ..raw_view([64, 48], format, BayerPattern::Rggb, random) });
+    }
+    compare(&context, layout, ElementType::F16, &[views]);
+}
+
 #[test]
 fn formats_and_presence_change_from_tick_to_tick() {
     let Some(context) = device() else { return };
@@ -312,7 +394,7 @@ fn formats_and_presence_change_from_tick_to_tick() {
                 let views = sizes.iter().zip(&maps).map(|(&size, map)| {
                     let (format, full_range) = (random.format(), random.below(2) == 0);
                     let frame = (random.below(4) != 0).then(|| random.frame(size[0], size[1], format, full_range));
-                    View { size, frame, stride_bytes: None, remap: map.clone() }
+                    View { size, frame, stride_bytes: None, remap: map.clone(), raw: None }
                 });
                 views.collect()
             })
@@ -362,7 +444,7 @@ fn what_cannot_be_is_refused() {
     let make = |cameras: &[CameraInput<'_>], output, address| {
         BatchPreprocess::new(&context, &kernels, &layout, cameras, output, address, buffer.address())
     };
-    let camera = CameraInput { width_px: 40, height_px: 30, remap: None };
+    let camera = CameraInput { width_px: 40, height_px: 30, remap: None, raw: None };
     let of = |result: Result<BatchPreprocess, BatchPreprocessError>| result.map(|_| ()).unwrap_err();
     let address = buffer.address();
     assert_eq!(of(make(&[], ElementType::F32, address)), BatchPreprocessError::Cameras { found: 0 });
@@ -399,4 +481,7 @@ fn what_cannot_be_is_refused() {
     let turned = preprocess.write_picture(0, Some(&picture), &mut bytes).unwrap_err();
     assert_eq!(turned, WritePictureError::Size { camera: 0, expected: [40, 30], found: [30, 40] });
     assert!(bytes.iter().all(|&byte| byte == 0), "a refused picture is none");
+    let raw = DeviceRawPicture { address, bytes: 4096, width_px: 40, height_px: 30, stride_bytes: None };
+    let other = preprocess.write_raw_picture(0, Some(&raw), &mut bytes).unwrap_err();
+    assert_eq!(other, WritePictureError::Kind { camera: 0, is_raw: false });
 }

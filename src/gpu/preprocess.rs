@@ -13,8 +13,11 @@ use std::sync::Arc;
 use catseye_sensors::picture::{PixelFormat, Plane};
 use thiserror::Error;
 
-use super::abi::{self, CatseyeBatch, CatseyeColumn, CatseyeLine, CatseyePicture, CatseyePlace, CatseyeResizeParams};
+use super::abi::{
+    self, CatseyeBatch, CatseyeColumn, CatseyeIsp, CatseyeLine, CatseyePicture, CatseyePlace, CatseyeResizeParams,
+};
 use super::{Context, DeviceBuffer, GpuError, Kernel, Kernels, Stream};
+use crate::stages::preprocess::raw::{CURVE_VALUES, Isp, RawError, RawFormat, raw_stride};
 use crate::stages::preprocess::tables::ResizeTables;
 use crate::stages::preprocess::{ChannelOrder, Layout, Letterbox, PreprocessError, Remap};
 
@@ -44,6 +47,14 @@ pub enum BatchPreprocessError {
         camera: usize,
         /// What is wrong.
         source: PreprocessError,
+    },
+    /// A raw camera's settings are not allowed.
+    #[error("camera {camera}: {source}")]
+    Raw {
+        /// The camera's number, counted from 0.
+        camera: usize,
+        /// What is wrong.
+        source: RawError,
     },
     /// There are no cameras, or too many.
     #[error("batch of {found} cameras: expected 1 to {MAX_CAMERAS}")]
@@ -98,6 +109,22 @@ pub enum WritePictureError {
         expected: [u32; 2],
         /// Width and height of the picture.
         found: [u32; 2],
+    },
+    /// A raw picture was given for a camera without an [`Isp`], or another one for a camera with it.
+    #[error("camera {camera} has {}raw pictures: found one of the other kind", if *is_raw { "" } else { "no " })]
+    Kind {
+        /// The camera.
+        camera: usize,
+        /// Whether its pictures are raw.
+        is_raw: bool,
+    },
+    /// A raw picture does not fit its size.
+    #[error("camera {camera}: {source}")]
+    Raw {
+        /// The camera.
+        camera: usize,
+        /// What is wrong.
+        source: RawError,
     },
     /// Rows are said to be closer together than they are long.
     #[error("camera {camera} has rows of {expected} bytes, but {found} from a row to the next")]
@@ -155,6 +182,23 @@ pub struct CameraInput<'a> {
     pub height_px: u32,
     /// Where pixels come from, if pictures are not just fitted.
     pub remap: Option<&'a Remap>,
+    /// How its pictures are developed, if they are raw.
+    pub raw: Option<&'a Isp>,
+}
+
+/// A raw picture in the device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRawPicture {
+    /// Where it begins.
+    pub address: u64,
+    /// How many bytes there are.
+    pub bytes: usize,
+    /// Width in pixels.
+    pub width_px: u32,
+    /// Height in pixels.
+    pub height_px: u32,
+    /// Bytes from one row to the next; none if rows follow one another.
+    pub stride_bytes: Option<usize>,
 }
 
 /// A picture in the device's memory.
@@ -184,13 +228,37 @@ struct Launch {
     threads: u32,
     params: CatseyeResizeParams,
     /// The kernel holds their addresses.
-    _tables: [DeviceBuffer; 2],
+    _tables: Vec<DeviceBuffer>,
+}
+
+impl Launch {
+    fn new(kernel: Kernel, mut params: CatseyeResizeParams, cameras: &[usize], tables: Vec<DeviceBuffer>) -> Launch {
+        for (place, camera) in params.cameras.iter_mut().zip(cameras) {
+            *place = count(*camera);
+        }
+        // blocks of the same number of warps, so that few threads are left over at the end of a row
+        let pairs = params.batch.width.div_ceil(2);
+        let blocks = pairs.div_ceil(MAX_THREADS);
+        let threads = pairs.div_ceil(blocks).next_multiple_of(WARP_THREADS);
+        let grid = [pairs.div_ceil(threads), params.batch.height, count(cameras.len())];
+        Launch { kernel, grid, threads, params, _tables: tables }
+    }
+}
+
+/// What a camera's pictures always are.
+#[derive(Clone, Copy, Debug)]
+struct Camera {
+    size: [u32; 2],
+    /// Format, and where the [`CatseyeIsp`] is.
+    raw: Option<(RawFormat, u64)>,
 }
 
 /// Makes one network's batch out of all cameras' pictures.
 #[derive(Debug)]
 pub struct BatchPreprocess {
-    pictures: Vec<[u32; 2]>,
+    cameras: Vec<Camera>,
+    /// The descriptions of raw pictures hold its address.
+    _isps: DeviceBuffer,
     letterboxes: Vec<Letterbox>,
     launches: Vec<Launch>,
 }
@@ -217,31 +285,32 @@ impl BatchPreprocess {
         aligned("descriptions of pictures", pictures_address)?;
         let batch = batch(layout, output, output_address)?;
         let params = CatseyeResizeParams { batch, pictures: pictures_address, ..CatseyeResizeParams::default() };
-        let (mut resized, mut remapped) = (Resized::default(), Remapped::default());
-        let mut letterboxes = Vec::with_capacity(cameras.len());
-        for (number, camera) in cameras.iter().enumerate() {
+        let isps = Isps::upload(context, cameras)?;
+        let mut launches = Vec::with_capacity(4);
+        let whole = (false, ["catseye_resize", "catseye_remap"]);
+        let raw = (true, ["catseye_raw_resize", "catseye_raw_remap"]);
+        for (is_raw, [resize, remap]) in [whole, raw] {
+            let (mut resized, mut remapped) = (Resized::default(), Remapped::default());
+            for (number, camera) in cameras.iter().enumerate().filter(|(_, camera)| camera.raw.is_some() == is_raw) {
+                let added = match camera.remap {
+                    None => resized.add(number, layout, camera),
+                    Some(remap) => remapped.add(number, layout, camera, remap),
+                };
+                added.map_err(|source| BatchPreprocessError::Camera { camera: number, source })?;
+            }
+            launches.extend(resized.launch(context, kernels, resize, params)?);
+            launches.extend(remapped.launch(context, kernels, remap, params)?);
+        }
+        let letterboxes = cameras.iter().enumerate().map(|(number, camera)| {
             let refused = |source| BatchPreprocessError::Camera { camera: number, source };
-            let letterbox = match camera.remap {
-                None => resized.add(number, layout, camera).map_err(refused)?,
-                Some(remap) => remapped.add(number, layout, camera, remap).map_err(refused)?,
-            };
-            letterboxes.push(letterbox);
-        }
-        let mut launches = Vec::with_capacity(2);
-        if !resized.cameras.is_empty() {
-            let columns = DeviceBuffer::from_bytes(context, &resized.columns)?;
-            let lines = DeviceBuffer::from_bytes(context, &resized.lines)?;
-            let params = CatseyeResizeParams { columns: columns.address(), lines: lines.address(), ..params };
-            launches.push(launch(kernels.get("catseye_resize")?, params, &resized.cameras, [columns, lines]));
-        }
-        if !remapped.cameras.is_empty() {
-            let places = DeviceBuffer::from_bytes(context, &remapped.places)?;
-            let none = DeviceBuffer::new(context, 0)?;
-            let params = CatseyeResizeParams { places: places.address(), ..params };
-            launches.push(launch(kernels.get("catseye_remap")?, params, &remapped.cameras, [places, none]));
-        }
-        let pictures = cameras.iter().map(|camera| [camera.width_px, camera.height_px]).collect();
-        Ok(BatchPreprocess { pictures, letterboxes, launches })
+            layout.letterbox(camera.width_px, camera.height_px).map_err(refused)
+        });
+        let letterboxes = letterboxes.collect::<Result<_, _>>()?;
+        let cameras = cameras.iter().zip(&isps.addresses).map(|(camera, address)| Camera {
+            size: [camera.width_px, camera.height_px],
+            raw: camera.raw.map(|isp| (isp.format, *address)),
+        });
+        Ok(BatchPreprocess { cameras: cameras.collect(), _isps: isps.buffer, letterboxes, launches })
     }
 
     /// How each camera's picture lies in the network's input.
@@ -251,7 +320,7 @@ impl BatchPreprocess {
 
     /// Bytes that tell of all cameras' pictures.
     pub fn pictures_bytes(&self) -> usize {
-        self.pictures.len() * PICTURE_BYTES
+        self.cameras.len() * PICTURE_BYTES
     }
 
     /// Tells of a camera's picture, or that it has none, in bytes that the host copies to the device. The picture's bytes
@@ -265,20 +334,49 @@ impl BatchPreprocess {
         picture: Option<&DevicePicture>,
         descriptions: &mut [u8],
     ) -> Result<(), WritePictureError> {
+        let (of_camera, description) = self.cleared(camera, descriptions)?;
+        let Some(picture) = picture else { return Ok(()) };
+        if of_camera.raw.is_some() {
+            return Err(WritePictureError::Kind { camera, is_raw: true });
+        }
+        write(&describe(camera, of_camera.size, picture)?, description);
+        Ok(())
+    }
+
+    /// As [`BatchPreprocess::write_picture`], for a camera with an [`Isp`].
+    ///
+    /// # Errors
+    /// [`WritePictureError`]; the camera then has no picture, if there is such a camera at all.
+    pub fn write_raw_picture(
+        &self,
+        camera: usize,
+        picture: Option<&DeviceRawPicture>,
+        descriptions: &mut [u8],
+    ) -> Result<(), WritePictureError> {
+        let (of_camera, description) = self.cleared(camera, descriptions)?;
+        let Some(picture) = picture else { return Ok(()) };
+        let Some((format, isp)) = of_camera.raw else {
+            return Err(WritePictureError::Kind { camera, is_raw: false });
+        };
+        write(&describe_raw(camera, of_camera.size, format, isp, picture)?, description);
+        Ok(())
+    }
+
+    /// The camera, and the bytes that tell of its picture, which now say that there is none.
+    fn cleared<'a>(
+        &self,
+        camera: usize,
+        descriptions: &'a mut [u8],
+    ) -> Result<(Camera, &'a mut [u8]), WritePictureError> {
         let (expected, found) = (self.pictures_bytes(), descriptions.len());
-        let Some(size) = self.pictures.get(camera) else {
-            return Err(WritePictureError::NoCamera { camera, cameras: self.pictures.len() });
+        let Some(of_camera) = self.cameras.get(camera) else {
+            return Err(WritePictureError::NoCamera { camera, cameras: self.cameras.len() });
         };
         let start = camera * PICTURE_BYTES;
         let description = descriptions.get_mut(..expected).and_then(|all| all.get_mut(start..start + PICTURE_BYTES));
-        let Some(description) = description else {
-            return Err(WritePictureError::Length { expected, found });
-        };
+        let description = description.ok_or(WritePictureError::Length { expected, found })?;
         description.fill(0);
-        if let Some(picture) = picture {
-            write(&describe(camera, *size, picture)?, description);
-        }
-        Ok(())
+        Ok((*of_camera, description))
     }
 
     /// Puts the kernels into the stream, behind the copies of pictures and descriptions. Can be captured.
@@ -330,6 +428,46 @@ fn count(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
+/// All raw cameras' settings on the device.
+struct Isps {
+    buffer: DeviceBuffer,
+    /// Where each camera's [`CatseyeIsp`] is, zeros for a camera without settings.
+    addresses: Vec<u64>,
+}
+
+impl Isps {
+    /// Structs first, curves behind them.
+    fn upload(context: &Arc<Context>, cameras: &[CameraInput<'_>]) -> Result<Isps, BatchPreprocessError> {
+        let structs = cameras.len() * size_of::<CatseyeIsp>();
+        let raw = cameras.iter().filter(|camera| camera.raw.is_some()).count();
+        let buffer = DeviceBuffer::new(context, structs + raw * CURVE_VALUES)?;
+        let (mut addresses, mut bytes, mut curves) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, camera) in cameras.iter().enumerate() {
+            addresses.push(buffer.address() + bytes.len() as u64);
+            if let Some(isp) = camera.raw {
+                isp.check().map_err(|source| BatchPreprocessError::Raw { camera: number, source })?;
+                write_isp(isp, buffer.address() + (structs + curves.len()) as u64, &mut bytes);
+                curves.extend_from_slice(&isp.curve);
+            }
+            bytes.resize((number + 1) * size_of::<CatseyeIsp>(), 0);
+        }
+        bytes.append(&mut curves);
+        buffer.upload_now(0, &bytes)?;
+        Ok(Isps { buffer, addresses })
+    }
+}
+
+/// Writes the fields of a [`CatseyeIsp`] in their order.
+fn write_isp(isp: &Isp, curve: u64, bytes: &mut Vec<u8>) {
+    bytes.extend(curve.to_ne_bytes());
+    words(&isp.pattern.red().map(count), bytes);
+    let gains = isp.gains.map(i32::from);
+    let matrix = isp.matrix.as_flattened().iter().map(|factor| i32::from(*factor));
+    for whole in [i32::from(isp.black_level)].into_iter().chain(gains).chain(matrix) {
+        bytes.extend(whole.to_ne_bytes());
+    }
+}
+
 /// Tables of the cameras whose pictures are fitted.
 #[derive(Default)]
 struct Resized {
@@ -339,7 +477,7 @@ struct Resized {
 }
 
 impl Resized {
-    fn add(&mut self, number: usize, layout: &Layout, camera: &CameraInput<'_>) -> Result<Letterbox, PreprocessError> {
+    fn add(&mut self, number: usize, layout: &Layout, camera: &CameraInput<'_>) -> Result<(), PreprocessError> {
         let tables = ResizeTables::new(layout, camera.width_px, camera.height_px)?;
         self.cameras.push(number);
         let even = layout.width.next_multiple_of(2);
@@ -359,7 +497,23 @@ impl Resized {
             });
             words(&[line.upper, line.lower, line.upper_weight, line.lower_weight], &mut self.lines);
         }
-        Ok(tables.letterbox)
+        Ok(())
+    }
+
+    fn launch(
+        self,
+        context: &Arc<Context>,
+        kernels: &Kernels,
+        name: &str,
+        params: CatseyeResizeParams,
+    ) -> Result<Option<Launch>, GpuError> {
+        if self.cameras.is_empty() {
+            return Ok(None);
+        }
+        let columns = DeviceBuffer::from_bytes(context, &self.columns)?;
+        let lines = DeviceBuffer::from_bytes(context, &self.lines)?;
+        let params = CatseyeResizeParams { columns: columns.address(), lines: lines.address(), ..params };
+        Ok(Some(Launch::new(kernels.get(name)?, params, &self.cameras, vec![columns, lines])))
     }
 }
 
@@ -377,7 +531,7 @@ impl Remapped {
         layout: &Layout,
         camera: &CameraInput<'_>,
         remap: &Remap,
-    ) -> Result<Letterbox, PreprocessError> {
+    ) -> Result<(), PreprocessError> {
         let (expected, found) = ([layout.width, layout.height], remap.network());
         if expected != found {
             return Err(PreprocessError::MapNetwork { expected, found });
@@ -386,7 +540,6 @@ impl Remapped {
         if expected != found {
             return Err(PreprocessError::MapPicture { expected, found });
         }
-        let letterbox = layout.letterbox(camera.width_px, camera.height_px)?;
         self.cameras.push(number);
         let even = layout.width.next_multiple_of(2);
         for row in remap.places().chunks_exact(layout.width) {
@@ -395,24 +548,27 @@ impl Remapped {
                 words(&[place.x.cast_unsigned(), place.y.cast_unsigned()], &mut self.places);
             }
         }
-        Ok(letterbox)
+        Ok(())
+    }
+
+    fn launch(
+        self,
+        context: &Arc<Context>,
+        kernels: &Kernels,
+        name: &str,
+        params: CatseyeResizeParams,
+    ) -> Result<Option<Launch>, GpuError> {
+        if self.cameras.is_empty() {
+            return Ok(None);
+        }
+        let places = DeviceBuffer::from_bytes(context, &self.places)?;
+        let params = CatseyeResizeParams { places: places.address(), ..params };
+        Ok(Some(Launch::new(kernels.get(name)?, params, &self.cameras, vec![places])))
     }
 }
 
 fn words(words: &[u32], into: &mut Vec<u8>) {
     into.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
-}
-
-fn launch(kernel: Kernel, mut params: CatseyeResizeParams, cameras: &[usize], tables: [DeviceBuffer; 2]) -> Launch {
-    for (place, camera) in params.cameras.iter_mut().zip(cameras) {
-        *place = count(*camera);
-    }
-    // blocks of the same number of warps, so that few threads are left over at the end of a row
-    let pairs = params.batch.width.div_ceil(2);
-    let blocks = pairs.div_ceil(MAX_THREADS);
-    let threads = pairs.div_ceil(blocks).next_multiple_of(WARP_THREADS);
-    let grid = [pairs.div_ceil(threads), params.batch.height, count(cameras.len())];
-    Launch { kernel, grid, threads, params, _tables: tables }
 }
 
 /// Where the parts of a picture are.
@@ -449,6 +605,38 @@ fn describe(camera: usize, expected: [u32; 2], picture: &DevicePicture) -> Resul
         row_bytes: [row_bytes(planes[0])?, row_bytes(chroma)?],
         kind,
         full_range: u32::from(full_range),
+        width: width_px,
+        height: height_px,
+    })
+}
+
+/// Where a raw picture and its settings are.
+fn describe_raw(
+    camera: usize,
+    expected: [u32; 2],
+    format: RawFormat,
+    isp: u64,
+    picture: &DeviceRawPicture,
+) -> Result<CatseyePicture, WritePictureError> {
+    let DeviceRawPicture { address, bytes, width_px, height_px, stride_bytes } = *picture;
+    let found = [width_px, height_px];
+    if found != expected {
+        return Err(WritePictureError::Size { camera, expected, found });
+    }
+    let refused = |source| WritePictureError::Raw { camera, source };
+    let stride = raw_stride(format, width_px, height_px, stride_bytes, bytes).map_err(refused)?;
+    let too_long = |_| WritePictureError::ShortPicture { camera, expected: usize::MAX, found: bytes };
+    let kind = match format {
+        RawFormat::Raw10 => abi::CATSEYE_PICTURE_RAW10,
+        RawFormat::Raw12 => abi::CATSEYE_PICTURE_RAW12,
+        RawFormat::Raw10Packed => abi::CATSEYE_PICTURE_RAW10_PACKED,
+        RawFormat::Raw12Packed => abi::CATSEYE_PICTURE_RAW12_PACKED,
+    };
+    Ok(CatseyePicture {
+        planes: [address, isp, 0],
+        row_bytes: [u32::try_from(stride).map_err(too_long)?, 0],
+        kind,
+        full_range: 1,
         width: width_px,
         height: height_px,
     })

@@ -391,7 +391,7 @@ mod tests {
         isp.matrix = [[1024, 1024, 0], [0, 512, 0], [0, -1024, 1024]];
         // all samples 320: red 320, green 160, blue 80
         let rgb = developed(&isp, 2, 2, &words(&[320; 4]));
-        assert_eq!(rgb[..3], [480 >> 4, 80 >> 4, 0]);
+        assert_eq!(rgb[..3], [30, 5, 0]);
         let white = developed(&Isp::new(RawFormat::Raw12, BayerPattern::Bggr), 2, 2, &words(&[4095; 4]));
         assert_eq!(white, [255; 12]);
         let black = developed(&Isp::new(RawFormat::Raw10, BayerPattern::Bggr), 2, 2, &words(&[64; 4]));

@@ -4,7 +4,7 @@
 //! bytes.
 
 use super::resize::{self, Columns};
-use super::{Layout, Letterbox, PreprocessError};
+use super::{Layout, PreprocessError};
 
 /// Where a column comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,6 @@ pub(crate) struct ResizeTables {
     pub columns: Vec<Option<ColumnTap>>,
     /// One per row of the network's input.
     pub lines: Vec<Option<LineTap>>,
-    /// Where the picture lies.
-    pub letterbox: Letterbox,
 }
 
 impl ResizeTables {
@@ -52,7 +50,6 @@ impl ResizeTables {
         Ok(ResizeTables {
             columns: bordered(columns, placement.left, layout.width),
             lines: bordered(lines, placement.top, layout.height),
-            letterbox: placement.letterbox,
         })
     }
 }

@@ -39,13 +39,14 @@
 //! * [`messages`] are the values that cross the stages and the log; [`record`](mod@record) gives each its schema, bytes and digest.
 //! * [`pipeline`] makes a graph of a rig and its models; [`runtime`] runs it on any number of workers.
 //! * [`replay`] is the edge at work: it admits ticks, keeps the decisions, and hands what comes out to a [`tap`].
-//! * [`header`] says what ran, [`diff`] where two runs part.
+//! * [`header`] says what ran, [`diff`] where two runs part, [`agreement`] how far they agree where bits may differ.
 //! * [`sim`] makes drives whose truth is known; [`truth`] is how that is written down, and [`eval`] measures against it.
 //! * [`gpu`] is the layer over NVIDIA's driver, with the feature `cuda`.
 //! * [`models`] holds the network that comes with catseye; [`view`] draws for people, [`math`] holds the functions all stages share.
 //!
 //! A planner, a network and a stage of one's own are in the repository's `examples/`.
 
+pub mod agreement;
 pub mod diff;
 pub mod eval;
 pub mod file;

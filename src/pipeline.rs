@@ -12,6 +12,12 @@ use catseye_sensors::can::dbc::{Dbc, DbcError};
 use catseye_sensors::picture::Limits;
 use thiserror::Error;
 
+#[cfg(feature = "tensorrt")]
+use crate::gpu::{
+    load::{LoadEngineError, RigEngines, WantedEngine},
+    node::{GpuNodeError, NodeOptions},
+    results::DeviceResults,
+};
 use crate::messages::WorldModel;
 use crate::runtime::graph::{Builder, Graph, GraphError, Options, Probe, Slot, Stage};
 use crate::runtime::latest::Reader;
@@ -21,8 +27,11 @@ use crate::stages::decode::{DecodeHeadError, Head};
 use crate::stages::fuse::Fuse;
 use crate::stages::handoff::Handoff;
 use crate::stages::infer::{
-    Backend, BackendChoice, BackendInfo, InferError, Model, check_batch, load_backend, picture_size,
+    Backend, BackendChoice, BackendInfo, EnginePrecision, InferError, Model, TensorSpec, check_batch, load_backend,
+    picture_size,
 };
+#[cfg(feature = "tensorrt")]
+use crate::stages::network::ReadRow;
 use crate::stages::network::{DecodeStage, Infer, Network, Preprocess};
 use crate::stages::plan::{FollowPlanner, PlanStage, Planner};
 use crate::stages::preprocess::PreprocessError;
@@ -116,6 +125,14 @@ pub enum PipelineError {
     /// The graph is wrong.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// There is no engine to run a model on the GPU.
+    #[cfg(feature = "tensorrt")]
+    #[error(transparent)]
+    Engine(#[from] LoadEngineError),
+    /// The GPU cannot take the networks.
+    #[cfg(feature = "tensorrt")]
+    #[error(transparent)]
+    Node(#[from] GpuNodeError),
 }
 
 /// What is digested of each tick.
@@ -146,12 +163,20 @@ impl DigestLevel {
     }
 }
 
-/// How a pipeline is made. Only `backend` and `threads` can change an output.
+/// How a pipeline is made. Only `backend`, `threads`, `precision` and `plans` can change an output.
 pub struct Settings {
     /// The engine.
     pub backend: BackendChoice,
     /// Threads of each engine session.
     pub threads: usize,
+    /// The smallest type that TensorRT may compute in.
+    pub precision: EnginePrecision,
+    /// SHA-256 of the TensorRT plan of a model, by the model's name, where it must be just that one.
+    pub plans: BTreeMap<String, String>,
+    /// Where TensorRT engines are; none for the user's own folder.
+    pub engine_dir: Option<PathBuf>,
+    /// Whether masks that a device made are brought home, to be drawn.
+    pub masks: bool,
     /// Copies of the stateless stages.
     pub lanes: usize,
     /// What is digested.
@@ -177,6 +202,10 @@ impl Default for Settings {
         Settings {
             backend: BackendChoice::Auto,
             threads: 1,
+            precision: EnginePrecision::default(),
+            plans: BTreeMap::new(),
+            engine_dir: None,
+            masks: true,
             lanes: 2,
             digests: DigestLevel::Outputs,
             timings: true,
@@ -227,15 +256,7 @@ impl Pipeline {
     pub fn build(rig: &Rig, files: &Files, settings: Settings) -> Result<Self, PipelineError> {
         let lanes = settings.lanes.max(1);
         let mut assumptions = Vec::new();
-        let mut models = Vec::new();
-        let mut sessions: Vec<Vec<Box<dyn Backend>>> = (0..lanes).map(|_| Vec::new()).collect();
-        for of_rig in &rig.models {
-            let (loaded, backends) = load_model(rig, of_rig, &settings, lanes, files, &mut assumptions)?;
-            models.push(loaded);
-            for (lane, backend) in sessions.iter_mut().zip(backends) {
-                lane.push(backend);
-            }
-        }
+        let Loaded { mut models, runners } = load_models(rig, &settings, lanes, files, &mut assumptions)?;
         let class_names = merge_classes(rig, &mut models)?;
         let networks: Vec<Network> = models.iter().map(|model| model.network.clone()).collect();
         let all = settings.digests == DigestLevel::All;
@@ -258,12 +279,27 @@ impl Pipeline {
         };
         let limits = settings.limits;
         let mut builder = Builder::new(options).lanes(copies(&mut || Ok(Box::new(Unpack::new(limits))))?);
-        if !networks.is_empty() {
-            let mut sessions = sessions.into_iter();
-            builder = builder
-                .lanes(copies(&mut || Ok(Box::new(Preprocess::new(&networks, rig, all)?)))?)
-                .lanes(copies(&mut || Ok(Box::new(Infer::new(sessions.next().unwrap_or_default(), all))))?)
-                .lanes(copies(&mut || Ok(Box::new(DecodeStage::new(&networks, rig))))?);
+        match runners {
+            _ if networks.is_empty() => {}
+            Runners::Cpu(sessions) => {
+                let mut sessions = sessions.into_iter();
+                builder = builder
+                    .lanes(copies(&mut || Ok(Box::new(Preprocess::new(&networks, rig, all)?)))?)
+                    .lanes(copies(&mut || Ok(Box::new(Infer::new(sessions.next().unwrap_or_default(), all))))?)
+                    .lanes(copies(&mut || Ok(Box::new(DecodeStage::new(&networks, rig))))?);
+            }
+            #[cfg(feature = "tensorrt")]
+            Runners::Gpu(engines) => {
+                let node = NodeOptions { digest_tensors: all, masks: settings.masks };
+                let (node, plans) = engines.into_node(&networks, rig, node)?;
+                builder = builder.device(Box::new(node)).lanes(copies(&mut || {
+                    let readers = networks.iter().zip(&plans).map(|(network, plan)| {
+                        let reader: Box<dyn ReadRow> = Box::new(DeviceResults::new(plan));
+                        (network.clone(), reader)
+                    });
+                    Ok(Box::new(DecodeStage::with_readers(readers.collect(), rig)))
+                })?);
+            }
         }
         let mut handoff = Handoff::default();
         let world = handoff.reader();
@@ -283,14 +319,65 @@ impl Pipeline {
     }
 }
 
-fn load_model(
+/// The models of a rig, and what runs them.
+struct Loaded {
+    models: Vec<LoadedModel>,
+    runners: Runners,
+}
+
+/// What runs the networks.
+enum Runners {
+    /// Sessions of an engine on the CPU: for each lane one of each model.
+    Cpu(Vec<Vec<Box<dyn Backend>>>),
+    /// Engines on the GPU, one of each model.
+    #[cfg(feature = "tensorrt")]
+    Gpu(RigEngines),
+}
+
+/// A model of the rig, read.
+struct OpenModel<'a> {
+    rig: &'a Rig,
+    of_rig: &'a rig::Model,
+    files: &'a Files,
+    file: PathBuf,
+    model: Model,
+    /// Indices of its cameras.
+    cameras: Vec<usize>,
+    /// Width and height of its input, where the rig names them.
+    size: Option<(usize, usize)>,
+}
+
+/// Loads all models into the engine that is wanted. `auto` takes the GPU where it can run all of them, and else says why not.
+fn load_models(
     rig: &Rig,
-    of_rig: &rig::Model,
     settings: &Settings,
     lanes: usize,
     files: &Files,
     assumptions: &mut Vec<String>,
-) -> Result<(LoadedModel, Vec<Box<dyn Backend>>), PipelineError> {
+) -> Result<Loaded, PipelineError> {
+    let opened = rig.models.iter().map(|of_rig| open_model(rig, of_rig, files)).collect::<Result<Vec<_>, _>>()?;
+    #[cfg(feature = "tensorrt")]
+    if matches!(settings.backend, BackendChoice::Auto | BackendChoice::TensorRt) && !opened.is_empty() {
+        match load_engines(&opened, settings, assumptions) {
+            Err(PipelineError::Engine(error)) if settings.backend == BackendChoice::Auto => {
+                assumptions.push(format!("the networks run on the CPU: {error}"));
+            }
+            loaded => return loaded,
+        }
+    }
+    let mut models = Vec::new();
+    let mut sessions: Vec<Vec<Box<dyn Backend>>> = (0..lanes).map(|_| Vec::new()).collect();
+    for opened in &opened {
+        let (loaded, backends) = load_sessions(opened, settings, lanes, assumptions)?;
+        models.push(loaded);
+        for (lane, backend) in sessions.iter_mut().zip(backends) {
+            lane.push(backend);
+        }
+    }
+    Ok(Loaded { models, runners: Runners::Cpu(sessions) })
+}
+
+fn open_model<'a>(rig: &'a Rig, of_rig: &'a rig::Model, files: &'a Files) -> Result<OpenModel<'a>, PipelineError> {
     let Some(path) = &of_rig.path else {
         return Err(PipelineError::NoModelPath { rig: rig.name.clone(), name: of_rig.name.clone() });
     };
@@ -299,48 +386,102 @@ fn load_model(
         Some(bytes) => Model::from_bytes(&path.display().to_string(), bytes.clone())?,
         None => Model::load(&file)?,
     };
-    let wanted = of_rig.input_width_px.zip(of_rig.input_height_px).map(|(w, h)| (w as usize, h as usize));
-    let first = load_backend(settings.backend, &model, settings.threads, wanted)?;
+    let index = |name: &String| rig.cameras.iter().position(|camera| camera.name == *name);
+    let cameras = of_rig.cameras.iter().filter_map(index).collect();
+    let size = of_rig.input_width_px.zip(of_rig.input_height_px).map(|(w, h)| (w as usize, h as usize));
+    Ok(OpenModel { rig, of_rig, files, file, model, cameras, size })
+}
+
+/// The engines of all models, or why one is missing.
+#[cfg(feature = "tensorrt")]
+fn load_engines(
+    opened: &[OpenModel<'_>],
+    settings: &Settings,
+    assumptions: &mut Vec<String>,
+) -> Result<Loaded, PipelineError> {
+    let mut engines = RigEngines::open(settings.engine_dir.as_deref())?;
+    let mut models = Vec::new();
+    let mut more = Vec::new();
+    for opened in opened {
+        let wanted = WantedEngine {
+            model: &opened.model,
+            batch: opened.cameras.len(),
+            size: opened.size,
+            precision: settings.precision,
+            plan_sha256: settings.plans.get(&opened.of_rig.name).map(String::as_str),
+        };
+        let (inputs, outputs, backend) = engines.load(&wanted)?;
+        let mut network = opened.network(&inputs, &outputs, &mut more)?;
+        network.is_on_device = true;
+        let sha256 = opened.model.sha256_hex();
+        models.push(LoadedModel { network, file: opened.file.clone(), sha256, backend });
+    }
+    // a run that falls back says these for itself
+    assumptions.append(&mut more);
+    Ok(Loaded { models, runners: Runners::Gpu(engines) })
+}
+
+/// One session for each lane.
+fn load_sessions(
+    opened: &OpenModel<'_>,
+    settings: &Settings,
+    lanes: usize,
+    assumptions: &mut Vec<String>,
+) -> Result<(LoadedModel, Vec<Box<dyn Backend>>), PipelineError> {
+    let OpenModel { model, cameras, size, .. } = opened;
+    let first = load_backend(settings.backend, model, settings.threads, *size)?;
     // the other lanes take the engine that the first one got
     let choice = if first.describe().name == "rten" { BackendChoice::Rten } else { BackendChoice::Ort };
-    let (width, height) = picture_size(model.file(), first.inputs(), wanted)?;
-    let index = |name: &String| rig.cameras.iter().position(|camera| camera.name == *name);
-    let cameras: Vec<usize> = of_rig.cameras.iter().filter_map(index).collect();
     check_batch(model.file(), first.inputs(), cameras.len())?;
-    let named = model.class_names().unwrap_or_default();
-    let head = match &of_rig.head {
-        Some(name) => Head::from_name(name),
-        None => Head::recognise(first.inputs(), first.outputs(), &named),
-    };
-    let head = head.map_err(|error| PipelineError::Head { file: file.clone(), error })?;
-    let classes = head.class_count(first.outputs());
-    let class_names = match &of_rig.labels {
-        Some(labels) => {
-            let labels = rig.resolve(labels);
-            let names = read_labels(&labels, files)?;
-            counted_names(&labels, names, classes)?
-        }
-        None if !named.is_empty() => counted_names(&file, named, classes)?,
-        None => unnamed_classes(&of_rig.name, head, classes, assumptions),
-    };
-    let network = Network {
-        name: of_rig.name.clone(),
-        head,
-        layout: head.layout(width, height),
-        cameras,
-        outputs: first.outputs().to_vec(),
-        class_names,
-        class_offset: 0,
-        score_threshold: of_rig.score_threshold as f32,
-        nms_iou: of_rig.nms_iou as f32,
-    };
+    let network = opened.network(first.inputs(), first.outputs(), assumptions)?;
     let sha256 = model.sha256_hex();
     let backend = first.describe().clone();
     let mut backends = vec![first];
     for _ in 1..lanes {
-        backends.push(load_backend(choice, &model, settings.threads, wanted)?);
+        backends.push(load_backend(choice, model, settings.threads, *size)?);
     }
-    Ok((LoadedModel { network, file, sha256, backend }, backends))
+    Ok((LoadedModel { network, file: opened.file.clone(), sha256, backend }, backends))
+}
+
+impl OpenModel<'_> {
+    /// How the pipeline uses the model, which has these inputs and outputs.
+    fn network(
+        &self,
+        inputs: &[TensorSpec],
+        outputs: &[TensorSpec],
+        assumptions: &mut Vec<String>,
+    ) -> Result<Network, PipelineError> {
+        let OpenModel { rig, of_rig, files, file, model, cameras, size } = self;
+        let (width, height) = picture_size(model.file(), inputs, *size)?;
+        let named = model.class_names().unwrap_or_default();
+        let head = match &of_rig.head {
+            Some(name) => Head::from_name(name),
+            None => Head::recognise(inputs, outputs, &named),
+        };
+        let head = head.map_err(|error| PipelineError::Head { file: file.clone(), error })?;
+        let classes = head.class_count(outputs);
+        let class_names = match &of_rig.labels {
+            Some(labels) => {
+                let labels = rig.resolve(labels);
+                let names = read_labels(&labels, files)?;
+                counted_names(&labels, names, classes)?
+            }
+            None if !named.is_empty() => counted_names(file, named, classes)?,
+            None => unnamed_classes(&of_rig.name, head, classes, assumptions),
+        };
+        Ok(Network {
+            name: of_rig.name.clone(),
+            head,
+            layout: head.layout(width, height),
+            cameras: cameras.clone(),
+            outputs: outputs.to_vec(),
+            class_names,
+            class_offset: 0,
+            score_threshold: of_rig.score_threshold as f32,
+            nms_iou: of_rig.nms_iou as f32,
+            is_on_device: false,
+        })
+    }
 }
 
 /// The names that somebody gave. With two detectors, a list of another length would shift the classes of the second.

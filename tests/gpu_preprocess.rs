@@ -113,7 +113,7 @@ fn half(value: f32) -> u16 {
     let unit = f64::from(f32::from_bits(((127 + exponent - 10) as u32) << 23));
     let units = (size / unit).round_ties_even() as u16;
     // 2048 units carry into the exponent by themselves
-    sign | (((exponent + 14) as u16) << 10) + units
+    sign | ((((exponent + 14) as u16) << 10) + units)
 }
 
 /// What the batch holds for these values.

@@ -51,6 +51,7 @@ impl Detector {
             class_offset: 0,
             score_threshold: 0.3,
             nms_iou: 0.45,
+            is_on_device: false,
         };
         let networks = [network];
         let rig = Rig::default_camera(1280, 720);

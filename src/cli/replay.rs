@@ -19,7 +19,7 @@ use catseye::log::run::{RunHeader, RunWriter};
 use catseye::pipeline::{DigestLevel, Files, Pipeline, Settings};
 use catseye::replay::{Options, Pace, Summary, replay};
 use catseye::source::Preamble;
-use catseye::stages::infer::BackendChoice;
+use catseye::stages::infer::{BackendChoice, EnginePrecision};
 use catseye::tap::{Sink, Tap};
 use catseye::view::collect::{Collected, Collector, CollectorSettings, summary_table};
 use catseye::view::trace::TraceWriter;
@@ -57,9 +57,16 @@ pub struct Arguments {
     /// A rig instead of the log's own.
     #[arg(long)]
     rig: Option<PathBuf>,
-    /// auto, ort (ONNX Runtime, when its library is found) or rten (built in).
+    /// auto, tensorrt (on a GPU, with engines that `catseye engine build` made), ort (ONNX Runtime, when its library is found) or
+    /// rten (built in).
     #[arg(long, default_value = "auto", value_parser = parse_backend)]
     backend: BackendChoice,
+    /// Which TensorRT engine is taken: fp32, fp16 or int8.
+    #[arg(long, default_value = "fp16", value_parser = parse_precision)]
+    precision: EnginePrecision,
+    /// Folder of the TensorRT engines [default: CATSEYE_ENGINE_DIR, or catseye/engines in the user's cache].
+    #[arg(long, value_name = "DIR")]
+    engine_dir: Option<PathBuf>,
     /// Threads of each engine session; part of what decides the network's bits.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -141,7 +148,11 @@ fn parse_score(text: &str) -> Result<f64, String> {
 }
 
 fn parse_backend(text: &str) -> Result<BackendChoice, String> {
-    BackendChoice::from_name(text).ok_or_else(|| format!("expected auto, ort or rten, found {text:?}"))
+    BackendChoice::from_name(text).ok_or_else(|| format!("expected auto, tensorrt, ort or rten, found {text:?}"))
+}
+
+fn parse_precision(text: &str) -> Result<EnginePrecision, String> {
+    EnginePrecision::from_name(text).ok_or_else(|| format!("expected fp32, fp16 or int8, found {text:?}"))
 }
 
 fn parse_pace(text: &str) -> Result<Pace, String> {
@@ -507,6 +518,7 @@ fn settings(arguments: &Arguments, input: &Input) -> miette::Result<Settings> {
     // a verified replay uses what the recorded run used
     let backend = match (arguments.backend, recorded(".backend")) {
         (BackendChoice::Auto, Some("rten")) => BackendChoice::Rten,
+        (BackendChoice::Auto, Some("tensorrt")) => BackendChoice::TensorRt,
         (BackendChoice::Auto, Some(_)) => BackendChoice::Ort,
         (choice, _) => choice,
     };
@@ -520,8 +532,16 @@ fn settings(arguments: &Arguments, input: &Input) -> miette::Result<Settings> {
         Some("outputs") => DigestLevel::Outputs,
         Some(_) => return Err(problem("the run to verify against was recorded without digests", "")),
     };
+    let of_plan = |(key, plan): (&String, &String)| {
+        let name = key.strip_prefix("model.")?.strip_suffix(".plan_sha256")?;
+        Some((name.to_owned(), plan.clone()))
+    };
+    let plans = if arguments.force { Default::default() } else { input.recorded.iter().filter_map(of_plan).collect() };
     Ok(Settings {
         backend,
+        precision: arguments.precision,
+        plans,
+        engine_dir: arguments.engine_dir.clone(),
         threads: threads.clamp(1, 256),
         lanes: arguments.lanes.unwrap_or_else(|| workers(arguments)).clamp(1, 64),
         digests,

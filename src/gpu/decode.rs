@@ -584,7 +584,6 @@ fn nms_params(
         limit: count(thresholds.max_detections.min(MAX_DETECTIONS)),
         // no overlap is above infinity
         iou_threshold: if boxes.suppresses { thresholds.iou } else { f32::INFINITY },
-        ..CatseyeNmsParams::default()
     }
 }
 
@@ -604,7 +603,6 @@ fn mask_params(plan: &DecodePlan, road: RoadPlan, addresses: &DecodeAddresses<'_
         tops: count(plan.tops()),
         max_gap_rows: count(MAX_GAP_ROWS),
         max_bonnet_rows: count(plan.height / BONNET_PARTS),
-        ..CatseyeMaskParams::default()
     }
 }
 

@@ -31,10 +31,16 @@ pub mod engine;
 pub mod graph;
 #[cfg(feature = "cuda")]
 pub mod kernels;
+#[cfg(feature = "tensorrt")]
+pub mod load;
 #[cfg(feature = "cuda")]
 pub mod memory;
+#[cfg(feature = "tensorrt")]
+pub mod node;
 #[cfg(feature = "cuda")]
 pub mod preprocess;
+#[cfg(feature = "tensorrt")]
+pub mod results;
 #[cfg(feature = "cuda")]
 pub mod stream;
 #[cfg(feature = "tensorrt")]

@@ -97,6 +97,12 @@ pub struct NetworkSlot {
     pub letterboxes: Vec<Letterbox>,
     /// Masks, for networks that make them.
     pub masks: Vec<Masks>,
+    /// What a device decoded, in place of the outputs.
+    pub results: Vec<u8>,
+    /// The device's digests: of the input, then of each output, where they are wanted.
+    pub digests: Vec<u64>,
+    /// The device's masks, where they are wanted.
+    pub mask_bytes: Vec<u8>,
 }
 
 impl Tick {

@@ -13,7 +13,7 @@ use super::geometry::CameraGeometry;
 use super::infer::{Backend, BatchRows, Tensor, TensorSpec, run_batched};
 use super::preprocess::{Layout, PreprocessError, Preprocessor, Remap};
 use super::{NetworkSlot, Tick};
-use crate::messages::{FreeSpace, Level, MAX_DETECTIONS};
+use crate::messages::{CameraDetections, FreeSpace, Level, MAX_DETECTIONS};
 use crate::runtime::digest::digest_f32;
 use crate::runtime::graph::{Fields, Stage, StageError};
 
@@ -38,6 +38,8 @@ pub struct Network {
     pub score_threshold: f32,
     /// Overlap above which the weaker box is dropped.
     pub nms_iou: f32,
+    /// Whether its tensors stay on a device.
+    pub is_on_device: bool,
 }
 
 impl Network {
@@ -45,14 +47,17 @@ impl Network {
     pub fn slot(&self) -> NetworkSlot {
         let rows = self.cameras.len();
         let mut input = Tensor::default();
-        // sizes were checked when the model was loaded; a refusal would leave the tensor empty and the stage says so
-        let _ = input.reshape(&[rows, 3, self.layout.height, self.layout.width]);
+        if !self.is_on_device {
+            // sizes were checked when the model was loaded; a refusal would leave the tensor empty and the stage says so
+            let _ = input.reshape(&[rows, 3, self.layout.height, self.layout.width]);
+        }
         NetworkSlot {
             cameras: self.cameras.clone(),
             input,
             outputs: vec![Tensor::default(); self.outputs.len()],
             letterboxes: vec![Default::default(); rows],
             masks: vec![Masks::default(); rows],
+            ..NetworkSlot::default()
         }
     }
 }
@@ -64,11 +69,35 @@ pub fn undistorted_cameras(rig: &Rig) -> Vec<bool> {
     rig.cameras.iter().map(wants).collect()
 }
 
-/// Pictures become tensors. One of another size than the rig says leaves its camera absent and is a fault: its pixels
-/// mean other directions, and every distance would be wrong.
-pub struct Preprocess {
+/// The size of each camera's pictures as the rig has it. One of another size leaves its camera absent and is a fault: its
+/// pixels mean other directions, and every distance would be wrong.
+pub struct PictureSizes {
     /// Per camera of the rig: its name, width and height of its pictures.
-    pictures: Vec<(String, [u32; 2])>,
+    cameras: Vec<(String, [u32; 2])>,
+}
+
+impl PictureSizes {
+    /// Those of this rig.
+    pub fn new(rig: &Rig) -> Self {
+        let size = |camera: &rig::Camera| (camera.name.clone(), [camera.width_px, camera.height_px]);
+        PictureSizes { cameras: rig.cameras.iter().map(size).collect() }
+    }
+
+    /// Leaves cameras with pictures of another size absent, and adds the words to the faults.
+    pub fn check(&self, tick: &mut Tick, faults: &mut String) {
+        for ((name, expected), camera) in self.cameras.iter().zip(&mut tick.cameras) {
+            let found = [camera.frame.width_px(), camera.frame.height_px()];
+            if camera.present && found != *expected {
+                camera.present = false;
+                add_fault(faults, wrong_size(name, *expected, found));
+            }
+        }
+    }
+}
+
+/// Pictures become tensors.
+pub struct Preprocess {
+    sizes: PictureSizes,
     /// Per network, per row.
     preprocessors: Vec<Vec<Preprocessor>>,
     cameras: Vec<Vec<usize>>,
@@ -96,10 +125,8 @@ impl Preprocess {
             }
             preprocessors.push(rows);
         }
-        let picture = |camera: &rig::Camera| (camera.name.clone(), [camera.width_px, camera.height_px]);
-        let pictures = rig.cameras.iter().map(picture).collect();
         let cameras = networks.iter().map(|network| network.cameras.clone()).collect();
-        Ok(Preprocess { pictures, preprocessors, cameras, digest_tensors })
+        Ok(Preprocess { sizes: PictureSizes::new(rig), preprocessors, cameras, digest_tensors })
     }
 }
 
@@ -123,13 +150,7 @@ impl Stage<Tick> for Preprocess {
 
     fn run(&mut self, tick: &mut Tick) -> Result<(), StageError> {
         let mut faults = String::new();
-        for ((name, expected), camera) in self.pictures.iter().zip(&mut tick.cameras) {
-            let found = [camera.frame.width_px(), camera.frame.height_px()];
-            if camera.present && found != *expected {
-                camera.present = false;
-                add_fault(&mut faults, wrong_size(name, *expected, found));
-            }
-        }
+        self.sizes.check(tick, &mut faults);
         for ((rows, cameras), slot) in self.preprocessors.iter_mut().zip(&self.cameras).zip(&mut tick.networks) {
             let NetworkSlot { input, letterboxes, .. } = slot;
             let values = input.data.len() / cameras.len().max(1);
@@ -209,23 +230,60 @@ impl Stage<Tick> for Infer {
     }
 }
 
-/// Network outputs become detections, lanes and free space.
+/// Reads what a network said of one picture.
+pub trait ReadRow: Send {
+    /// Replaces the fields of `seen` that this network fills. On an error those fields are empty.
+    fn read(
+        &mut self,
+        slot: &NetworkSlot,
+        row: usize,
+        view: &View<'_>,
+        seen: &mut CameraDetections,
+    ) -> Result<(), StageError>;
+
+    /// Copies the masks of the row that was read last, where there are any.
+    fn copy_masks(&self, slot: &NetworkSlot, row: usize, into: &mut Masks);
+}
+
+impl ReadRow for Box<dyn Decode> {
+    fn read(
+        &mut self,
+        slot: &NetworkSlot,
+        row: usize,
+        view: &View<'_>,
+        seen: &mut CameraDetections,
+    ) -> Result<(), StageError> {
+        self.decode(&slot.outputs, row, view, seen).map_err(|error| StageError(error.to_string()))
+    }
+
+    fn copy_masks(&self, _: &NetworkSlot, _: usize, into: &mut Masks) {
+        if let Some(masks) = self.masks() {
+            into.clone_from(masks);
+        }
+    }
+}
+
+/// What networks said becomes detections, lanes and free space.
 pub struct DecodeStage {
-    networks: Vec<(Network, Box<dyn Decode>)>,
+    networks: Vec<(Network, Box<dyn ReadRow>)>,
     geometry: Vec<CameraGeometry>,
 }
 
 impl DecodeStage {
-    /// For these networks on this rig.
+    /// For the outputs of these networks on this rig.
     pub fn new(networks: &[Network], rig: &Rig) -> Self {
+        let reader = |network: &Network| -> Box<dyn ReadRow> {
+            Box::new(network.head.decoder(network.layout.width, network.layout.height, &network.outputs))
+        };
+        DecodeStage::with_readers(networks.iter().map(|network| (network.clone(), reader(network))).collect(), rig)
+    }
+
+    /// For networks with readers of their own.
+    pub fn with_readers(networks: Vec<(Network, Box<dyn ReadRow>)>, rig: &Rig) -> Self {
         let undistorted = undistorted_cameras(rig);
         let geometry =
             rig.cameras.iter().zip(undistorted).map(|(camera, flag)| CameraGeometry::new(camera, flag)).collect();
-        let decoder = |network: &Network| {
-            let decode = network.head.decoder(network.layout.width, network.layout.height, &network.outputs);
-            (network.clone(), decode)
-        };
-        DecodeStage { networks: networks.iter().map(decoder).collect(), geometry }
+        DecodeStage { networks, geometry }
     }
 }
 
@@ -244,7 +302,8 @@ impl Stage<Tick> for DecodeStage {
             seen.lanes.clear();
             seen.free_space = FreeSpace::default();
         }
-        for ((network, decoder), slot) in self.networks.iter_mut().zip(&mut tick.networks) {
+        for ((network, reader), slot) in self.networks.iter_mut().zip(&mut tick.networks) {
+            let mut masks = std::mem::take(&mut slot.masks);
             for (row, &camera) in network.cameras.iter().enumerate() {
                 let Some(camera_slot) = tick.cameras.get_mut(camera).filter(|camera| camera.present) else { continue };
                 let ground = self.geometry.get(camera).map(|camera| |pixel| camera.ground_from_picture(pixel));
@@ -255,18 +314,19 @@ impl Stage<Tick> for DecodeStage {
                     max_detections: MAX_DETECTIONS,
                     ground_from_picture: ground.as_ref().map(|ground| ground as &dyn Fn([f64; 2]) -> Option<[f64; 2]>),
                 };
-                if let Err(error) = decoder.decode(&slot.outputs, row, &view, &mut camera_slot.seen) {
-                    result = Err(StageError(error.to_string()));
+                if let Err(error) = reader.read(slot, row, &view, &mut camera_slot.seen) {
+                    result = Err(error);
                 }
                 if network.class_offset > 0 {
                     for object in &mut camera_slot.seen.objects {
                         object.class = object.class.saturating_add(network.class_offset);
                     }
                 }
-                if let (Some(masks), Some(kept)) = (decoder.masks(), slot.masks.get_mut(row)) {
-                    kept.clone_from(masks);
+                if let Some(kept) = masks.get_mut(row) {
+                    reader.copy_masks(slot, row, kept);
                 }
             }
+            slot.masks = masks;
         }
         result
     }
@@ -301,6 +361,7 @@ mod tests {
             class_offset: 0,
             score_threshold: 0.3,
             nms_iou: 0.45,
+            is_on_device: false,
         };
         let networks = [network];
         let rig = Rig::default_camera(64, 48);

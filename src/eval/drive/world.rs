@@ -504,11 +504,11 @@ mod tests {
         let (mut run, truth) = drive([0.3, -0.4], [1.0, 0.0], 0.1);
         let curves = |run: &Run| errors(run, &truth, &Options::default(), &mut DriveMetrics::default());
         assert!(curves(&run).position_error_m.is_empty(), "one error has no percentile");
-        let object = run.ticks[0].objects[0].clone();
+        let object = run.ticks[0].objects[0];
         run.ticks = (0..MIN_COUNT as i64)
             .map(|late_ns| Tick {
                 reference_ns: 1 + late_ns,
-                objects: vec![object.clone()],
+                objects: vec![object],
                 is_ego_known: true,
                 ..Tick::default()
             })

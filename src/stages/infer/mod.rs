@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use model::{BackendChoice, Model, load_backend, picture_size};
+pub use model::{BackendChoice, EnginePrecision, Model, load_backend, picture_size};
 
 /// Most dimensions of a tensor.
 pub const MAX_RANK: usize = 8;
@@ -76,6 +76,14 @@ pub enum InferError {
     NoLibrary {
         /// What was looked for and what became of it.
         cause: String,
+    },
+    /// The model is to run in TensorRT, which runs the networks of a whole tick on a GPU and is no engine for this.
+    #[error("{file}: TensorRT is not usable here: {cause}")]
+    NoTensorRt {
+        /// The model's file.
+        file: String,
+        /// Why not.
+        cause: &'static str,
     },
     /// Another number of inputs or outputs than expected.
     #[error("{file}: expected {expected} {what}, found {found}")]
@@ -284,7 +292,7 @@ impl TensorSpec {
 /// What runs a model, for people and for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendInfo {
-    /// Name of the engine: `onnxruntime` or `rten`.
+    /// Name of the engine: `onnxruntime`, `rten` or `tensorrt`.
     pub name: &'static str,
     /// Its version as far as it tells.
     pub version: String,
@@ -294,6 +302,8 @@ pub struct BackendInfo {
     pub library: Option<PathBuf>,
     /// Why this engine and not the other.
     pub reason: String,
+    /// SHA-256 of the plan, where the engine was compiled ahead.
+    pub plan_sha256: Option<String>,
 }
 
 /// One model, loaded into one engine.
@@ -482,8 +492,14 @@ mod tests {
     }
 
     fn doubler(batch: Option<usize>) -> Doubler {
-        let info =
-            BackendInfo { name: "doubler", version: String::new(), threads: 1, library: None, reason: String::new() };
+        let info = BackendInfo {
+            name: "doubler",
+            version: String::new(),
+            threads: 1,
+            library: None,
+            reason: String::new(),
+            plan_sha256: None,
+        };
         Doubler { info, input: [spec(&[batch, Some(2)])], output: [spec(&[batch, Some(2)])], runs: 0 }
     }
 

@@ -235,21 +235,59 @@ pub enum BackendChoice {
     Ort,
     /// rten.
     Rten,
+    /// TensorRT on a GPU or nothing; needs the feature `tensorrt`, and an engine that was built.
+    TensorRt,
 }
 
 impl BackendChoice {
-    /// The name on the command line: `auto`, `ort` or `rten`.
+    /// All choices.
+    pub const ALL: [BackendChoice; 4] =
+        [BackendChoice::Auto, BackendChoice::TensorRt, BackendChoice::Ort, BackendChoice::Rten];
+
+    /// The name on the command line: `auto`, `tensorrt`, `ort` or `rten`.
     pub fn name(self) -> &'static str {
         match self {
             BackendChoice::Auto => "auto",
             BackendChoice::Ort => "ort",
             BackendChoice::Rten => "rten",
+            BackendChoice::TensorRt => "tensorrt",
         }
     }
 
     /// The choice of this name.
     pub fn from_name(name: &str) -> Option<BackendChoice> {
-        [BackendChoice::Auto, BackendChoice::Ort, BackendChoice::Rten].into_iter().find(|choice| choice.name() == name)
+        BackendChoice::ALL.into_iter().find(|choice| choice.name() == name)
+    }
+}
+
+/// The smallest type that an engine that is compiled ahead may compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EnginePrecision {
+    /// 32-bit floating point throughout.
+    Fp32,
+    /// 16-bit floating point where it is faster.
+    #[default]
+    Fp16,
+    /// 8-bit integers where it is faster.
+    Int8,
+}
+
+impl EnginePrecision {
+    /// All of them.
+    pub const ALL: [EnginePrecision; 3] = [EnginePrecision::Fp32, EnginePrecision::Fp16, EnginePrecision::Int8];
+
+    /// The name on the command line: `fp32`, `fp16` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            EnginePrecision::Fp32 => "fp32",
+            EnginePrecision::Fp16 => "fp16",
+            EnginePrecision::Int8 => "int8",
+        }
+    }
+
+    /// The precision of this name.
+    pub fn from_name(name: &str) -> Option<EnginePrecision> {
+        EnginePrecision::ALL.into_iter().find(|precision| precision.name() == name)
     }
 }
 
@@ -270,6 +308,14 @@ pub fn load_backend(
     picture_size: Option<(usize, usize)>,
 ) -> Result<Box<dyn Backend>, InferError> {
     let backend: Box<dyn Backend> = match choice {
+        BackendChoice::TensorRt => {
+            let cause = if cfg!(feature = "tensorrt") {
+                "it runs in the pipeline only"
+            } else {
+                "this catseye was built without it; build with `--features tensorrt`"
+            };
+            return Err(InferError::NoTensorRt { file: model.file().to_owned(), cause });
+        }
         BackendChoice::Rten => Box::new(rten::load(model, threads, "rten was asked for")?),
         BackendChoice::Ort => Box::new(ort::load(model, threads, "ONNX Runtime was asked for")?),
         BackendChoice::Auto => match ort::load(model, threads, "ONNX Runtime's library was found") {

@@ -177,6 +177,7 @@ pub fn load(model: &Model, threads: usize, reason: &str) -> Result<OrtBackend, I
         threads,
         library: Some(runtime.library.clone()),
         reason: reason.to_string(),
+        plan_sha256: None,
     };
     let inputs = session.inputs().iter().map(spec).collect();
     let outputs = session.outputs().iter().map(spec).collect();

@@ -52,8 +52,14 @@ pub fn load(model: &Model, threads: usize, reason: &str) -> Result<RtenBackend, 
         }
     }
     let pool = Arc::new(ThreadPool::with_num_threads(threads));
-    let info =
-        BackendInfo { name: NAME, version: VERSION.to_string(), threads, library: None, reason: reason.to_string() };
+    let info = BackendInfo {
+        name: NAME,
+        version: VERSION.to_string(),
+        threads,
+        library: None,
+        reason: reason.to_string(),
+        plan_sha256: None,
+    };
     Ok(RtenBackend { guard, graph, pool, info, inputs, outputs })
 }
 

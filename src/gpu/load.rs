@@ -1,0 +1,208 @@
+//! The engines of a rig's models: found where `catseye engine build` put them, loaded, and handed to the pipeline.
+//!
+//! Nothing is built here. Where an engine is missing, the error says the command that builds it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use catseye_calibration::rig::Rig;
+use thiserror::Error;
+
+use super::decode::DecodePlan;
+use super::engine::{Store, StoreError, Stored};
+use super::node::{GpuNetwork, GpuNode, GpuNodeError, NodeOptions};
+use super::tensorrt::{Engine, Library, Precision, TensorInfo, TensorRtError};
+use super::{Context, GpuError, Kernels};
+use crate::stages::infer::{BackendInfo, EnginePrecision, Model, TensorSpec};
+use crate::stages::network::Network;
+
+/// Why a model cannot run on the GPU.
+#[derive(Debug, Error)]
+pub enum LoadEngineError {
+    /// The device.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// TensorRT.
+    #[error(transparent)]
+    TensorRt(#[from] TensorRtError),
+    /// The engine's files.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody has built it.
+    #[error(transparent)]
+    NoEngine(#[from] Box<MissingEngine>),
+    /// The one plan that was asked for is not there.
+    #[error("{file}: expected the engine of the recorded run, with plan {expected}, in {folder}, found none")]
+    NoPlan {
+        /// The model.
+        file: String,
+        /// SHA-256 of the plan.
+        expected: String,
+        /// Where it was looked for.
+        folder: String,
+    },
+}
+
+/// An engine that nobody has built.
+#[derive(Debug, Error)]
+#[error(
+    "{file}: expected an engine of {precision} with a batch of {batch} for {device} and TensorRT {tensorrt} in {folder}, \
+     found none: build it with `{command}`"
+)]
+pub struct MissingEngine {
+    /// The model.
+    pub file: String,
+    /// The precision.
+    pub precision: &'static str,
+    /// Pictures per run.
+    pub batch: usize,
+    /// The device.
+    pub device: String,
+    /// TensorRT's version.
+    pub tensorrt: String,
+    /// Where it was looked for.
+    pub folder: String,
+    /// What builds it.
+    pub command: String,
+}
+
+/// Which engine a model needs.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedEngine<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Pictures per run: one for each camera.
+    pub batch: usize,
+    /// Width and height of the pictures, where the model leaves them open.
+    pub size: Option<(usize, usize)>,
+    /// The smallest type that layers may compute in.
+    pub precision: EnginePrecision,
+    /// SHA-256 of the plan, where it must be just that one.
+    pub plan_sha256: Option<&'a str>,
+}
+
+impl WantedEngine<'_> {
+    fn precision(&self) -> Precision {
+        match self.precision {
+            EnginePrecision::Fp32 => Precision::Fp32,
+            EnginePrecision::Fp16 => Precision::Fp16,
+            EnginePrecision::Int8 => Precision::Int8,
+        }
+    }
+
+    /// The command that builds it.
+    fn command(&self) -> String {
+        let size = self.size.map(|(width, height)| format!(" --input-size {width}x{height}")).unwrap_or_default();
+        let precision = self.precision.name();
+        format!("catseye engine build {} --precision {precision} --batch {}{size}", self.model.file(), self.batch)
+    }
+
+    /// Whether a stored engine does what is wanted; effort and limits of the build may be any.
+    fn fits(&self, stored: &Stored, library: &Library) -> bool {
+        let record = &stored.record;
+        let (key, info) = (&record.key, library.context().info());
+        let is_here = stored.check_place(&info.name, info.capability, &library.version().to_string()).is_ok();
+        if !is_here || key.model_sha256 != self.model.sha256_hex() {
+            return false;
+        }
+        if let Some(plan) = self.plan_sha256 {
+            return record.plan_sha256 == plan;
+        }
+        let has_batch = |tensor: &TensorInfo| tensor.shape.first().copied().flatten() == Some(self.batch as u64);
+        let has_size = |tensor: &TensorInfo| match (self.size, tensor.shape.as_slice()) {
+            (None, _) => true,
+            (Some((width, height)), [_, _, tall, wide]) => *tall == Some(height as u64) && *wide == Some(width as u64),
+            _ => false,
+        };
+        key.precision == self.precision()
+            && !key.tf32
+            && key.dla_core.is_none()
+            && record.inputs.iter().all(|input| has_batch(input) && has_size(input))
+    }
+}
+
+/// What a rig's networks run with on the GPU.
+pub struct RigEngines {
+    context: Arc<Context>,
+    kernels: Kernels,
+    library: Arc<Library>,
+    store: Store,
+    engines: Vec<Arc<Engine>>,
+}
+
+impl RigEngines {
+    /// Opens the device, its kernels, TensorRT and the folder of engines; none is the user's own.
+    pub fn open(engine_dir: Option<&Path>) -> Result<Self, LoadEngineError> {
+        let context = Context::open(0)?;
+        let kernels = Kernels::load(&context)?;
+        let library = Library::find(&context, None)?;
+        let store = Store::open(engine_dir)?;
+        Ok(RigEngines { context, kernels, library, store, engines: Vec::new() })
+    }
+
+    /// Loads the engine of the next model. Gives its inputs, its outputs, and what is to be said of it.
+    ///
+    /// Of several that fit, the one with the greatest effort is taken, then the first by name.
+    pub fn load(
+        &mut self,
+        wanted: &WantedEngine<'_>,
+    ) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>, BackendInfo), LoadEngineError> {
+        // a record that does not read belongs to an engine that nobody can use
+        let all = self.store.list()?.into_iter().flatten();
+        let fitting = all.filter(|stored| wanted.fits(stored, &self.library));
+        // without a level it is TensorRT's own, 3
+        let best = fitting.reduce(|best, next| {
+            let level = |stored: &Stored| stored.record.key.level.unwrap_or(3);
+            if level(&next) > level(&best) { next } else { best }
+        });
+        let stored = best.ok_or_else(|| self.missing(wanted))?;
+        let engine = Engine::load(&self.library, &stored.plan()?, stored.record.key.dla_core)?;
+        let info = BackendInfo {
+            name: "tensorrt",
+            version: self.library.version().to_string(),
+            threads: 1,
+            library: Some(self.library.path().into()),
+            reason: format!("{} on {}", wanted.precision.name(), self.context.name()),
+            plan_sha256: Some(stored.record.plan_sha256.clone()),
+        };
+        let specs = (specs(engine.inputs()), specs(engine.outputs()));
+        self.engines.push(engine);
+        Ok((specs.0, specs.1, info))
+    }
+
+    fn missing(&self, wanted: &WantedEngine<'_>) -> LoadEngineError {
+        let (file, folder) = (wanted.model.file().to_owned(), self.store.folder().display().to_string());
+        if let Some(plan) = wanted.plan_sha256 {
+            return LoadEngineError::NoPlan { file, expected: plan.to_owned(), folder };
+        }
+        LoadEngineError::NoEngine(Box::new(MissingEngine {
+            file,
+            precision: wanted.precision.name(),
+            batch: wanted.batch,
+            device: self.context.name().to_owned(),
+            tensorrt: self.library.version().to_string(),
+            folder,
+            command: wanted.command(),
+        }))
+    }
+
+    /// The node that runs the networks, which are in the order in which their engines were loaded, and how each is decoded.
+    pub fn into_node(
+        self,
+        networks: &[Network],
+        rig: &Rig,
+        options: NodeOptions,
+    ) -> Result<(GpuNode, Vec<DecodePlan>), GpuNodeError> {
+        let pairs = networks.iter().cloned().zip(self.engines);
+        let networks: Vec<GpuNetwork> = pairs.map(|(network, engine)| GpuNetwork { network, engine }).collect();
+        let plans = networks.iter().map(GpuNetwork::plan).collect::<Result<_, _>>()?;
+        Ok((GpuNode::new(&self.context, &self.kernels, networks, rig, options)?, plans))
+    }
+}
+
+fn specs(tensors: &[TensorInfo]) -> Vec<TensorSpec> {
+    let size = |size: &Option<u64>| size.and_then(|size| usize::try_from(size).ok());
+    let spec =
+        |tensor: &TensorInfo| TensorSpec { name: tensor.name.clone(), shape: tensor.shape.iter().map(size).collect() };
+    tensors.iter().map(spec).collect()
+}

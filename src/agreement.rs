@@ -4,7 +4,8 @@
 //! Detections come from the two logs, tick by tick and camera by camera. Of each class, boxes are paired by their overlap,
 //! the greatest first, each at most once; a pair agrees where overlap and scores are within the [`Tolerance`]. The share is
 //! that of agreeing pairs among the boxes of the run that has more of them, picture by picture, so that a box that only one
-//! of the runs has counts against it. Of lanes and free space the differences are told.
+//! of the runs has counts against it; not so a box whose score is so near to the threshold of detections that the tolerance
+//! lets the other run fall below it. Of lanes and free space the differences are told.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 use crate::log::reader::ReadError;
 use crate::log::run::RunReader;
 use crate::messages::{CameraDetections, Detection};
+use crate::source::{Preamble, PreambleError};
 use crate::tap::Output;
 
 /// Where lanes are held against each other, metres ahead.
@@ -41,6 +43,9 @@ pub enum AgreementError {
     /// A log does not read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The beginning of a log does not read.
+    #[error(transparent)]
+    Preamble(#[from] PreambleError),
     /// The runs have no pictures in common.
     #[error("{} and {}: expected detections of the same ticks, found none", .0.display(), .1.display())]
     NothingInCommon(PathBuf, PathBuf),
@@ -55,12 +60,14 @@ pub struct Agreement {
     pub unpaired_pictures: u64,
     /// Boxes of each run.
     pub boxes: [u64; 2],
-    /// Boxes of the run with more of them, summed over the pictures.
+    /// Boxes of the run with more of them, those at the threshold aside, summed over the pictures.
     pub most_boxes: u64,
     /// Pairs within the tolerance.
     pub agreeing: u64,
     /// Pairs outside it.
     pub near: u64,
+    /// Boxes of one run only, at the threshold of detections.
+    pub at_threshold: u64,
     /// Least overlap of a pair that agrees.
     pub worst_iou: Option<f32>,
     /// Greatest difference of the scores of a pair that agrees.
@@ -94,6 +101,8 @@ struct Sums {
 /// # Errors
 /// [`AgreementError`].
 pub fn agreement(first: &Path, second: &Path, tolerance: Tolerance) -> Result<Agreement, AgreementError> {
+    let threshold = lowest_threshold(first)?.min(lowest_threshold(second)?);
+    let limits = Limits { tolerance, edge: threshold + tolerance.max_score_difference };
     let mut readers = [RunReader::open(first, Vec::new())?, RunReader::open(second, Vec::new())?];
     let [mut left, mut right] = [readers[0].next()?, readers[1].next()?];
     let mut found = Agreement::default();
@@ -101,7 +110,7 @@ pub fn agreement(first: &Path, second: &Path, tolerance: Tolerance) -> Result<Ag
     while let (Some(a), Some(b)) = (&left, &right) {
         let (of_a, of_b) = (a.decision.tick, b.decision.tick);
         if of_a == of_b {
-            compare_ticks(a, b, tolerance, &mut found, &mut sums);
+            compare_ticks(a, b, &limits, &mut found, &mut sums);
         }
         if of_a <= of_b {
             left = readers[0].next()?;
@@ -117,14 +126,31 @@ pub fn agreement(first: &Path, second: &Path, tolerance: Tolerance) -> Result<Ag
     Ok(found)
 }
 
-fn compare_ticks(a: &Output, b: &Output, tolerance: Tolerance, found: &mut Agreement, sums: &mut Sums) {
+/// The tolerance, and the score up to which one run may have a box alone.
+struct Limits {
+    tolerance: Tolerance,
+    edge: f32,
+}
+
+/// The least score of a detection in a run, as its header has it; 0 where it says nothing.
+fn lowest_threshold(run: &Path) -> Result<f32, AgreementError> {
+    let header = Preamble::read(run)?.run;
+    let of_models = header.iter().filter(|(key, _)| key.starts_with("model.") && key.ends_with(".settings"));
+    let score = |settings: &String| {
+        let after = settings.split(", ").find_map(|part| part.strip_prefix("score "))?;
+        after.parse::<f32>().ok()
+    };
+    Ok(of_models.filter_map(|(_, settings)| score(settings)).reduce(f32::min).unwrap_or(0.0))
+}
+
+fn compare_ticks(a: &Output, b: &Output, limits: &Limits, found: &mut Agreement, sums: &mut Sums) {
     let (Some(a), Some(b)) = (&a.body, &b.body) else { return };
     for one in a.detections.iter().filter(|one| one.present) {
         match b.detections.iter().find(|other| other.sensor == one.sensor && other.present) {
             None => found.unpaired_pictures += 1,
             Some(other) => {
                 found.pictures += 1;
-                compare_boxes(&one.objects, &other.objects, tolerance, found);
+                compare_boxes(&one.objects, &other.objects, limits, found);
                 compare_road(one, other, found, sums);
             }
         }
@@ -135,10 +161,10 @@ fn compare_ticks(a: &Output, b: &Output, tolerance: Tolerance, found: &mut Agree
     found.unpaired_pictures += b.detections.iter().filter(only_in_b).count() as u64;
 }
 
-fn compare_boxes(a: &[Detection], b: &[Detection], tolerance: Tolerance, found: &mut Agreement) {
+fn compare_boxes(a: &[Detection], b: &[Detection], limits: &Limits, found: &mut Agreement) {
+    let tolerance = limits.tolerance;
     found.boxes[0] += a.len() as u64;
     found.boxes[1] += b.len() as u64;
-    found.most_boxes += a.len().max(b.len()) as u64;
     let mut pairs = Vec::new();
     for (i, one) in a.iter().enumerate() {
         for (j, other) in b.iter().enumerate().filter(|(_, other)| other.class == one.class) {
@@ -163,6 +189,12 @@ fn compare_boxes(a: &[Detection], b: &[Detection], tolerance: Tolerance, found: 
             found.near += 1;
         }
     }
+    let at_edge = |boxes: &[Detection], taken: &[bool]| {
+        boxes.iter().zip(taken).filter(|(one, taken)| !**taken && one.score <= limits.edge).count()
+    };
+    let (of_a, of_b) = (at_edge(a, &taken_a), at_edge(b, &taken_b));
+    found.at_threshold += (of_a + of_b) as u64;
+    found.most_boxes += (a.len() - of_a).max(b.len() - of_b) as u64;
 }
 
 fn compare_road(a: &CameraDetections, b: &CameraDetections, found: &mut Agreement, sums: &mut Sums) {
@@ -197,7 +229,8 @@ mod tests {
 
     fn compared(a: &[Detection], b: &[Detection]) -> Agreement {
         let mut found = Agreement::default();
-        compare_boxes(a, b, Tolerance::default(), &mut found);
+        let limits = Limits { tolerance: Tolerance::default(), edge: 0.305 };
+        compare_boxes(a, b, &limits, &mut found);
         found
     }
 
@@ -218,6 +251,13 @@ mod tests {
         assert_eq!(compared(&[], &[one]).share(), 0.0);
         assert_eq!(compared(&[one], &[detection(0.0, 0.9, 1)]).agreeing, 0);
         assert_eq!(compared(&[], &[]).share(), 1.0);
+    }
+
+    #[test]
+    fn a_box_at_the_threshold_may_be_missing() {
+        let found = compared(&[detection(0.0, 0.9, 0), detection(200.0, 0.303, 0)], &[detection(0.0, 0.9, 0)]);
+        assert_eq!((found.agreeing, found.most_boxes, found.at_threshold), (1, 1, 1));
+        assert_eq!(compared(&[detection(200.0, 0.31, 0)], &[]).share(), 0.0);
     }
 
     #[test]

@@ -63,7 +63,8 @@ fn print_agreement(found: &Agreement, tolerance: Tolerance) {
     let [first, second] = found.boxes;
     println!("{} pictures in both runs, {} in one only", found.pictures, found.unpaired_pictures);
     println!("boxes: {first} and {second}; {} agree with an overlap of {min_iou} and a score within", found.agreeing);
-    println!("  {max_score_difference}, {} are near: {:.3} %", found.near, 100.0 * found.share());
+    let (near, alone) = (found.near, found.at_threshold);
+    println!("  {max_score_difference}: {:.3} %; {near} pairs do not, {alone} at the threshold", 100.0 * found.share());
     let number = |value: Option<f32>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.5}"));
     println!("  worst overlap {}, score {}", number(found.worst_iou), number(found.worst_score_difference));
     let [both, one] = found.lanes;

@@ -1,0 +1,177 @@
+//! The command with TensorRT: what it says where there is no GPU, and where there is one, from a missing engine to a verified
+//! replay. What needs a GPU or TensorRT says so and passes where they are absent.
+#![cfg(feature = "tensorrt")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::onnx::{ANCHORS, constant_yolox, node, onnx, value};
+
+/// A network input of 32 x 32, as `constant_yolox` has boxes for.
+const INPUT: [u64; 4] = [1, 3, 32, 32];
+const CHANNELS: usize = 6;
+
+fn catseye(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_catseye"));
+    command.args(arguments).current_dir(folder).env("CATSEYE_ENGINE_DIR", folder.join("engines")).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The words that the command printed, line breaks and frames aside.
+fn words(output: &Output) -> String {
+    let found = text(output);
+    let is_word = |word: &&str| !["│", "×", "├─▶", "╰─▶"].contains(word);
+    found.split_whitespace().filter(is_word).collect::<Vec<_>>().join(" ")
+}
+
+fn assert_fails(output: &Output, parts: &[&str]) {
+    let found = words(output);
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    for part in parts {
+        assert!(found.contains(part), "expected {part:?} in: {found}");
+    }
+    assert!(!found.contains("panicked"), "{found}");
+}
+
+fn assert_works(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", text(output));
+}
+
+/// A folder with a few pictures and a small network that sees something in them.
+fn workplace() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("pictures");
+    std::fs::create_dir_all(&pictures).unwrap();
+    for index in 0..8_u8 {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 64, 48);
+        encoder.set_color(png::ColorType::Rgb);
+        let pixels: Vec<u8> = (0..64 * 48 * 3_u32).map(|at| (at * 7 + u32::from(index) * 31) as u8).collect();
+        encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+        std::fs::write(pictures.join(format!("{index:05}.png")), bytes).unwrap();
+    }
+    let channels = CHANNELS * ANCHORS as usize;
+    let bias: Vec<f32> = (0..channels).map(|channel| 0.3 + 0.6 * (channel % 7) as f32 / 7.0).collect();
+    let network = constant_yolox(INPUT, CHANNELS as u64, &vec![[0.001; 3]; channels], &bias);
+    std::fs::write(folder.path().join("net.onnx"), network).unwrap();
+    folder
+}
+
+const REPLAY: [&str; 6] = ["replay", "pictures", "--model", "net.onnx", "--no-report", "--backend"];
+
+fn replay(folder: &Path, more: &[&str]) -> Output {
+    catseye(folder, &[&REPLAY[..], more].concat())
+}
+
+#[test]
+fn without_a_gpu_the_command_says_so_and_auto_goes_on() {
+    if catseye::gpu::probe().is_ok() {
+        eprintln!("skipped: there is a GPU");
+        return;
+    }
+    let folder = workplace();
+    assert_fails(&catseye(folder.path(), &["engine", "build", "net.onnx"]), &["no NVIDIA driver", "libcuda"]);
+    assert_fails(&replay(folder.path(), &["tensorrt"]), &["no NVIDIA driver", "libcuda"]);
+    let output = replay(folder.path(), &["auto"]);
+    assert_works(&output);
+    assert!(words(&output).contains("the networks run on the CPU: no NVIDIA driver"), "{}", text(&output));
+    assert_works(&catseye(folder.path(), &["engine", "list"]));
+}
+
+/// Whether a GPU and TensorRT are here; why not is said.
+fn has_tensorrt() -> bool {
+    let found = catseye::gpu::Context::open(0).map_err(|error| error.to_string()).and_then(|context| {
+        catseye::gpu::tensorrt::Library::find(&context, None).map(|_| ()).map_err(|error| error.to_string())
+    });
+    if let Err(reason) = &found {
+        eprintln!("skipped: {reason}");
+    }
+    found.is_ok()
+}
+
+/// The file of the one engine with this ending.
+fn of_engine(folder: &Path, ending: &str) -> PathBuf {
+    let files = std::fs::read_dir(folder.join("engines")).unwrap().map(|entry| entry.unwrap().path());
+    files.into_iter().find(|path| path.extension().is_some_and(|found| found == ending)).unwrap()
+}
+
+#[test]
+fn engines_are_built_once_and_used_and_what_is_wrong_with_them_has_a_name() {
+    if !has_tensorrt() {
+        return;
+    }
+    let folder = workplace();
+    let folder = folder.path();
+    let on_gpu = ["tensorrt", "--precision", "fp32", "--digests", "all"];
+
+    // nothing is built on the way
+    assert_fails(&replay(folder, &on_gpu), &["found none", "catseye engine build", "--precision fp32 --batch 1"]);
+    let output = replay(folder, &["auto", "--output-dir", "fallback"]);
+    assert_works(&output);
+    assert!(words(&output).contains("the networks run on the CPU"), "{}", text(&output));
+
+    let build = ["engine", "build", "net.onnx", "--precision", "fp32", "--level", "0"];
+    let output = catseye(folder, &build);
+    assert_works(&output);
+    let output = catseye(folder, &build);
+    assert!(words(&output).contains("is there"), "{}", text(&output));
+    assert_works(&catseye(folder, &["engine", "check"]));
+
+    // the bits come again, and the objects are those of the CPU
+    assert_works(&replay(folder, &[&on_gpu[..], &["--output-dir", "gpu"]].concat()));
+    let verify = ["replay", "gpu/drive.mcap", "--verify", "gpu/run.mcap", "--no-report", "--output-dir", "again"];
+    assert_works(&catseye(folder, &verify));
+    assert_works(&replay(folder, &["rten", "--output-dir", "cpu"]));
+    assert_works(&catseye(folder, &["diff", "cpu/run.mcap", "gpu/run.mcap", "--tolerant", "--min-share", "1"]));
+
+    let (plan, record) = (of_engine(folder, "plan"), of_engine(folder, "json"));
+    let (whole, told) = (std::fs::read(&plan).unwrap(), std::fs::read_to_string(&record).unwrap());
+    std::fs::write(&plan, &whole[..whole.len() / 2]).unwrap();
+    assert_fails(&replay(folder, &on_gpu), &["bytes, found", "build the engine anew"]);
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    std::fs::write(&plan, damaged).unwrap();
+    assert_fails(&replay(folder, &on_gpu), &["expected SHA-256", "build the engine anew"]);
+    std::fs::write(&plan, &whole).unwrap();
+    let name = catseye::gpu::probe().unwrap().name;
+    std::fs::write(&record, told.replace(&name, "NVIDIA Orin")).unwrap();
+    assert_fails(&replay(folder, &on_gpu), &["found none", &name]);
+    let check = ["engine", "check", record.to_str().unwrap()];
+    assert_fails(&catseye(folder, &check), &["built for NVIDIA Orin", &name, "build the engine here"]);
+    std::fs::write(&record, told.replace(r#""tensorrt": "8."#, r#""tensorrt": "7."#)).unwrap();
+    if told.contains(r#""tensorrt": "8."#) {
+        assert_fails(&catseye(folder, &check), &["built by TensorRT 7.", "build the engine anew"]);
+    }
+
+    // another plan is another run
+    std::fs::write(&record, &told).unwrap();
+    std::fs::remove_file(&plan).unwrap();
+    assert_fails(&catseye(folder, &verify), &[".plan"]);
+}
+
+#[test]
+fn models_and_folders_that_cannot_be_are_refused_by_name() {
+    if !has_tensorrt() {
+        return;
+    }
+    let folder = workplace();
+    let folder = folder.path();
+    let strange = onnx(
+        &[node("NoSuchOperator", &["images"], "output", &[])],
+        &[],
+        &value("images", &INPUT),
+        &value("output", &[1, 21, 6]),
+    );
+    std::fs::write(folder.join("strange.onnx"), strange).unwrap();
+    assert_fails(&catseye(folder, &["engine", "build", "strange.onnx"]), &["strange.onnx", "NoSuchOperator"]);
+    let output = catseye(folder, &["engine", "build", "net.onnx", "--level", "0", "--engine-dir", "/proc/engines"]);
+    assert_fails(&output, &["/proc/engines"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_catseye"));
+    command.args(["engine", "build", "net.onnx"]).current_dir(folder).env("CATSEYE_TENSORRT_LIB", "/nowhere");
+    assert_fails(&command.output().unwrap(), &["/nowhere"]);
+}

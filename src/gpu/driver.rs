@@ -59,6 +59,7 @@ functions! {
     cuMemcpyHtoD_v2(sys::CUdeviceptr, *const c_void, usize);
     cuMemcpyDtoH_v2(*mut c_void, sys::CUdeviceptr, usize);
     cuMemcpyHtoDAsync_v2(sys::CUdeviceptr, *const c_void, usize, sys::CUstream);
+    cuMemcpyDtoDAsync_v2(sys::CUdeviceptr, sys::CUdeviceptr, usize, sys::CUstream);
     cuMemcpyDtoHAsync_v2(*mut c_void, sys::CUdeviceptr, usize, sys::CUstream);
     cuMemsetD8Async(sys::CUdeviceptr, u8, usize, sys::CUstream);
     cuStreamCreateWithPriority(*mut sys::CUstream, c_uint, c_int);

@@ -2,11 +2,11 @@
 //!
 //! Without the feature `cuda` only [`probe`] and the errors are here, and every question is answered with
 //! [`GpuError::NotBuilt`]. With it, the driver is opened at run time, so one program runs with and without a GPU. Everything is
-//! made at the start: a [`Context`], buffers, streams, kernels, and a [`Graph`] captured of them; in the steady state a graph
+//! made at the start: a `Context`, buffers, streams, kernels, and a `Graph` captured of them; in the steady state a graph
 //! is launched and an event asked, and nothing allocates, on the host or on the device.
 //!
 //! Work on a GPU is asynchronous, and a kernel is given bare addresses. The layer checks ranges and every status, but three
-//! things stay with who calls: a buffer outlives the work and the graphs that use it; the host leaves a [`PinnedBuffer`] alone
+//! things stay with who calls: a buffer outlives the work and the graphs that use it; the host leaves a `PinnedBuffer` alone
 //! between the copy that was asked for and the event or synchronisation that ends it; and a kernel is launched with the parameters
 //! of its name.
 

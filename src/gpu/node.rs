@@ -380,6 +380,39 @@ impl GpuNode {
     pub fn node_count(&self) -> Option<usize> {
         self.lanes.iter().find_map(|lane| lane.graph.as_ref()).map(Graph::node_count)
     }
+
+    /// Bytes that go up for a tick and that come home.
+    pub fn copied_bytes(&self) -> [usize; 2] {
+        self.lanes.first().map_or([0; 2], |lane| [lane.upload.bytes, lane.home.device.len()])
+    }
+
+    /// Times a tick's graph with the pictures of the last tick, and what TensorRT alone takes in the same branches, in turns:
+    /// so many rounds of so many runs. To be asked while no tick is in flight.
+    ///
+    /// # Errors
+    /// [`GpuNodeError`].
+    pub fn time_parts(&mut self, rounds: usize, runs: usize) -> Result<Vec<TickTimes>, GpuNodeError> {
+        let Some(lane) = self.lanes.first_mut() else { return Ok(Vec::new()) };
+        let mut round = || {
+            Ok(TickTimes {
+                whole_ms: lane.time(Parts::ALL, runs)?,
+                on_device_ms: lane.time(Parts { upload: false, around: true }, runs)?,
+                inference_ms: lane.time(Parts { upload: false, around: false }, runs)?,
+            })
+        };
+        (0..rounds).map(|_| round()).collect()
+    }
+}
+
+/// Medians of one round of [`GpuNode::time_parts`], in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct TickTimes {
+    /// From pictures in pinned memory to results in host memory.
+    pub whole_ms: f32,
+    /// From pictures on the device to results in host memory.
+    pub on_device_ms: f32,
+    /// TensorRT alone.
+    pub inference_ms: f32,
 }
 
 impl Lane {
@@ -437,7 +470,7 @@ impl Lane {
             // TensorRT sets things up in a first run, which cannot be captured
             self.enqueue()?;
             self.stream.synchronize()?;
-            self.capture()?;
+            self.graph = Some(self.capture(Parts::ALL)?);
         }
         if let Some(graph) = &self.graph {
             graph.launch(&self.stream)?;
@@ -445,11 +478,11 @@ impl Lane {
         Ok(self.stream.record(&self.done)?)
     }
 
-    fn capture(&mut self) -> Result<(), GpuNodeError> {
+    fn capture(&mut self, parts: Parts) -> Result<Graph, GpuNodeError> {
         let Lane { stream, branches, arrived, upload, home, .. } = self;
         let mut failure = None;
         let captured = Graph::capture(stream, |stream| {
-            enqueue(stream, branches, arrived, upload, home).map_err(|error| {
+            enqueue(stream, branches, (arrived, upload, home), parts).map_err(|error| {
                 let gpu = match &error {
                     TensorRtError::Gpu(gpu) => gpu.clone(),
                     _ => GpuError::Call { call: "enqueueV3", name: "refused", code: 0 },
@@ -458,13 +491,28 @@ impl Lane {
                 gpu
             })
         });
-        self.graph = Some(captured.map_err(|error| failure.unwrap_or(TensorRtError::Gpu(error)))?);
-        Ok(())
+        Ok(captured.map_err(|error| failure.unwrap_or(TensorRtError::Gpu(error)))?)
     }
 
     fn enqueue(&mut self) -> Result<(), TensorRtError> {
         let Lane { stream, branches, arrived, upload, home, .. } = self;
-        enqueue(stream, branches, arrived, upload, home)
+        enqueue(stream, branches, (arrived, upload, home), Parts::ALL)
+    }
+
+    /// Median time of a graph of these parts, in milliseconds.
+    fn time(&mut self, parts: Parts, runs: usize) -> Result<f32, GpuNodeError> {
+        let graph = self.capture(parts)?;
+        let (before, after) = (Event::new(self.stream.context())?, Event::new(self.stream.context())?);
+        let mut times_ms = Vec::with_capacity(runs);
+        for _ in 0..runs {
+            self.stream.record(&before)?;
+            graph.launch(&self.stream)?;
+            self.stream.record(&after)?;
+            after.synchronize()?;
+            times_ms.push(after.elapsed_ms(&before)?);
+        }
+        times_ms.sort_by(f32::total_cmp);
+        Ok(times_ms.get(times_ms.len() / 2).copied().unwrap_or_default())
     }
 
     /// Hands what came home to the tick.
@@ -487,30 +535,50 @@ fn replace(held: &mut Vec<u8>, bytes: &[u8]) {
     held.extend_from_slice(bytes);
 }
 
-/// Puts all of a tick's work into a stream and the branches that fork from it and join it.
+/// Which parts of a tick's work are wanted: all of them, but for measurements.
+#[derive(Clone, Copy)]
+struct Parts {
+    /// The copy to the device.
+    upload: bool,
+    /// What stands before and behind TensorRT.
+    around: bool,
+}
+
+impl Parts {
+    const ALL: Parts = Parts { upload: true, around: true };
+}
+
+/// Puts a tick's work into a stream and the branches that fork from it and join it.
 fn enqueue(
     stream: &Stream,
     branches: &mut [Branch],
-    arrived: &Event,
-    upload: &Upload,
-    home: &mut Home,
+    (arrived, upload, home): (&Event, &Upload, &mut Home),
+    parts: Parts,
 ) -> Result<(), TensorRtError> {
-    stream.upload(&upload.pinned, 0..upload.bytes, &upload.device, 0)?;
+    if parts.upload {
+        stream.upload(&upload.pinned, 0..upload.bytes, &upload.device, 0)?;
+    }
     stream.record(arrived)?;
     for branch in branches.iter_mut() {
         branch.stream.wait(arrived)?;
-        branch.preprocess.enqueue(&branch.stream)?;
+        if parts.around {
+            branch.preprocess.enqueue(&branch.stream)?;
+        }
         // SAFETY: the branch holds the memory of the engine's sizes, and the lane drops its graph first.
         unsafe { branch.execution.enqueue(&branch.stream)? };
-        branch.decode.enqueue(&branch.stream)?;
-        if let Some(digest) = &branch.digest {
-            digest.enqueue(&branch.stream)?;
+        if parts.around {
+            branch.decode.enqueue(&branch.stream)?;
+            if let Some(digest) = &branch.digest {
+                digest.enqueue(&branch.stream)?;
+            }
         }
         branch.stream.record(&branch.done)?;
         stream.wait(&branch.done)?;
     }
-    let bytes = home.device.len();
-    stream.download(&home.device, 0, &mut home.pinned, 0..bytes)?;
+    if parts.around {
+        let bytes = home.device.len();
+        stream.download(&home.device, 0, &mut home.pinned, 0..bytes)?;
+    }
     Ok(())
 }
 

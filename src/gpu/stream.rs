@@ -107,6 +107,25 @@ impl Stream {
         self.context.answer("cuMemcpyDtoHAsync_v2", status)
     }
 
+    /// Copies a range of one device buffer to an offset in another.
+    pub fn copy(
+        &self,
+        from: &DeviceBuffer,
+        range: Range<usize>,
+        to: &DeviceBuffer,
+        offset: usize,
+    ) -> Result<(), GpuError> {
+        super::memory::inside(&range, from.len())?;
+        let (source, target) = (from.part(range.start, range.len())?, to.part(offset, range.len())?);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let driver = self.context.current()?;
+        // SAFETY: both ends have room, as checked.
+        let status = unsafe { (driver.cuMemcpyDtoDAsync_v2)(target, source, range.len(), self.raw) };
+        self.context.answer("cuMemcpyDtoDAsync_v2", status)
+    }
+
     /// Sets every byte of a range.
     pub fn fill(&self, buffer: &DeviceBuffer, range: Range<usize>, byte: u8) -> Result<(), GpuError> {
         super::memory::inside(&range, buffer.len())?;

@@ -1,0 +1,248 @@
+//! What a tick of many cameras costs on the GPU: one graph launch from pictures to results, against TensorRT alone.
+//!
+//! Two networks look at every camera (pictures of 1920 x 1208 in NV12), as one CUDA graph. Told are: the time of that graph
+//! over the time of the same engines in the same branches without anything around them, in rounds that take turns; what the
+//! host spends on a tick; and, with `--seconds`, the latency of ticks at a steady rate. It needs a GPU, TensorRT and engines
+//! for the batch (`catseye engine build MODEL --batch CAMERAS`).
+//!
+//! `cargo bench --features tensorrt --bench gpu_tick -- --models yolox_nano.onnx twinlitenet.onnx [--cameras N] [--digests]
+//! [--seconds S] [--json FILE]`
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use catseye::gpu::engine::Store;
+use catseye::gpu::load::{RigEngines, WantedEngine};
+use catseye::gpu::node::{GpuNode, NodeOptions, TickTimes};
+use catseye::runtime::graph::{Device, Slot, Ticket};
+use catseye::runtime::pool::Pool;
+use catseye::stages::Tick;
+use catseye::stages::decode::Head;
+use catseye::stages::infer::{EnginePrecision, Model, picture_size};
+use catseye::stages::network::Network;
+use catseye_calibration::rig::Rig;
+use catseye_sensors::picture::{Frame, PixelFormat};
+use clap::Parser;
+use serde_json::json;
+
+const WIDTH_PX: u32 = 1920;
+const HEIGHT_PX: u32 = 1208;
+/// Slots that go round, as many as a pipeline of two lanes has.
+const SLOTS: usize = 6;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The networks.
+    #[arg(long, num_args = 1.., required = true)]
+    models: Vec<PathBuf>,
+    /// Cameras, and pictures of a batch.
+    #[arg(long, default_value_t = 12)]
+    cameras: usize,
+    /// Which engines.
+    #[arg(long, default_value = "fp16")]
+    precision: String,
+    /// Digest tensors too.
+    #[arg(long)]
+    digests: bool,
+    /// Rounds of the comparison with TensorRT alone.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Runs of each part in a round.
+    #[arg(long, default_value_t = 100)]
+    runs: usize,
+    /// How long ticks come at a steady rate.
+    #[arg(long, default_value_t = 0.0)]
+    seconds: f64,
+    /// That rate.
+    #[arg(long, default_value_t = 30.0)]
+    rate_hz: f64,
+    /// Where the figures go as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Cargo says it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments::parse();
+    let device = match catseye::gpu::probe() {
+        Ok(device) => device,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return Ok(());
+        }
+    };
+    let rig = rig(arguments.cameras);
+    let (mut node, networks) = load(&arguments, &rig)?;
+    let pool = Pool::new(SLOTS, || Slot::new(Tick::new(rig.cameras.len(), 0, &networks)));
+    fill(&pool, arguments.cameras);
+
+    let mut host = Host::default();
+    for _ in 0..20 {
+        one_tick(&mut node, &pool, &mut Host::default());
+    }
+    for _ in 0..200 {
+        one_tick(&mut node, &pool, &mut host);
+    }
+    let times = node.time_parts(arguments.rounds, arguments.runs)?;
+    let paced_ms = paced(&mut node, &pool, &arguments);
+
+    let [up, home] = node.copied_bytes();
+    let nodes = node.node_count().unwrap_or(0);
+    let of = |part: fn(&TickTimes) -> f32| median(times.iter().map(part).map(f64::from).collect());
+    let (whole, on_device, inference) =
+        (of(|times| times.whole_ms), of(|times| times.on_device_ms), of(|times| times.inference_ms));
+    let ratio = median(times.iter().map(|times| f64::from(times.on_device_ms / times.inference_ms)).collect());
+    println!("{}, {} cameras, {nodes} nodes in the graph", device.name, arguments.cameras);
+    println!("  up {up} bytes, home {home} bytes a tick");
+    println!("  TensorRT alone {inference:.3} ms, with all around it {on_device:.3} ms: {ratio:.3} times");
+    println!("  with the upload {whole:.3} ms");
+    let (submit, complete) = (Spread::of(host.submit_us), Spread::of(host.complete_us));
+    println!("  host, copy into pinned memory and launch: {}", submit.text("us"));
+    println!("  host, completion: {}", complete.text("us"));
+    let paced = Spread::of(paced_ms);
+    if arguments.seconds > 0.0 {
+        println!("  at {} Hz for {} s: {}", arguments.rate_hz, arguments.seconds, paced.text("ms"));
+    }
+    if let Some(path) = &arguments.json {
+        let value = json!({
+            "device": device.name, "cameras": arguments.cameras, "nodes": nodes, "up_bytes": up, "home_bytes": home,
+            "inference_ms": inference, "on_device_ms": on_device, "whole_ms": whole, "ratio": ratio,
+            "submit_us": submit.json(), "complete_us": complete.json(), "paced_ms": paced.json(),
+        });
+        std::fs::write(path, format!("{value:#}\n"))?;
+    }
+    Ok(())
+}
+
+fn rig(cameras: usize) -> Rig {
+    let mut rig = Rig::default_camera(WIDTH_PX, HEIGHT_PX);
+    let one = rig.cameras[0].clone();
+    rig.cameras = (0..cameras)
+        .map(|number| catseye_calibration::rig::Camera { name: format!("camera_{number}"), ..one.clone() })
+        .collect();
+    rig
+}
+
+fn load(arguments: &Arguments, rig: &Rig) -> Result<(GpuNode, Vec<Network>), Box<dyn std::error::Error>> {
+    let precision = EnginePrecision::from_name(&arguments.precision).ok_or("expected fp32, fp16 or int8")?;
+    let mut engines = RigEngines::open(Some(Store::open(None)?.folder()))?;
+    let mut networks = Vec::new();
+    for path in &arguments.models {
+        let model = Model::load(path)?;
+        let wanted = WantedEngine { model: &model, batch: arguments.cameras, size: None, precision, plan_sha256: None };
+        let (inputs, outputs, _) = engines.load(&wanted)?;
+        let (width, height) = picture_size(model.file(), &inputs, None)?;
+        let head = Head::recognise(&inputs, &outputs, &model.class_names().unwrap_or_default())?;
+        networks.push(Network {
+            name: path.display().to_string(),
+            head,
+            layout: head.layout(width, height),
+            cameras: (0..arguments.cameras).collect(),
+            outputs,
+            class_names: Vec::new(),
+            class_offset: 0,
+            score_threshold: 0.3,
+            nms_iou: 0.45,
+            is_on_device: true,
+        });
+    }
+    let options = NodeOptions { digest_tensors: arguments.digests, masks: false };
+    let (node, _) = engines.into_node(&networks, rig, options)?;
+    Ok((node, networks))
+}
+
+/// Puts a picture into every camera of every slot.
+fn fill(pool: &Pool<Slot<Tick>>, cameras: usize) {
+    let mut leases: Vec<_> = std::iter::from_fn(|| pool.acquire()).collect();
+    let mut state = 1_u64;
+    for lease in &mut leases {
+        for camera in lease.payload.cameras.iter_mut().take(cameras) {
+            let bytes = PixelFormat::Nv12.bytes_for(WIDTH_PX, HEIGHT_PX).unwrap_or(0);
+            let mut noise = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            };
+            let data = (0..bytes).map(|_| noise()).collect();
+            if let Ok(frame) = Frame::new(WIDTH_PX, HEIGHT_PX, PixelFormat::Nv12, false, data) {
+                camera.frame = frame;
+                camera.present = true;
+            }
+        }
+    }
+}
+
+/// What the host's thread spent.
+#[derive(Default)]
+struct Host {
+    submit_us: Vec<f64>,
+    complete_us: Vec<f64>,
+}
+
+/// One tick from its pictures to its results, spinning; its milliseconds.
+fn one_tick(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, host: &mut Host) -> f64 {
+    let Some(lease) = pool.acquire() else { return f64::NAN };
+    let start = Instant::now();
+    let Ticket(number) = node.submit(lease);
+    host.submit_us.push(start.elapsed().as_secs_f64() * 1e6);
+    let mut ticket = Ticket(number);
+    loop {
+        let asked = Instant::now();
+        match node.complete(ticket) {
+            Ok(finished) => {
+                host.complete_us.push(asked.elapsed().as_secs_f64() * 1e6);
+                if let Err(error) = finished.result {
+                    println!("  fault: {error}");
+                }
+                return start.elapsed().as_secs_f64() * 1e3;
+            }
+            Err(again) => ticket = again,
+        }
+        std::hint::spin_loop();
+    }
+}
+
+/// Latencies of ticks that come at a steady rate, in milliseconds.
+fn paced(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, arguments: &Arguments) -> Vec<f64> {
+    let period = Duration::from_secs_f64(1.0 / arguments.rate_hz);
+    let ticks = (arguments.seconds * arguments.rate_hz) as u32;
+    let start = Instant::now();
+    let mut latencies_ms = Vec::with_capacity(ticks as usize);
+    for tick in 0..ticks {
+        if let Some(early) = (start + period * tick).checked_duration_since(Instant::now()) {
+            std::thread::sleep(early);
+        }
+        latencies_ms.push(one_tick(node, pool, &mut Host::default()));
+    }
+    latencies_ms
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Percentiles of a set of values.
+struct Spread(Vec<f64>);
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        Spread(values)
+    }
+
+    fn at(&self, part: f64) -> f64 {
+        let rank = ((self.0.len() as f64 * part) as usize).min(self.0.len().saturating_sub(1));
+        self.0.get(rank).copied().unwrap_or(f64::NAN)
+    }
+
+    fn text(&self, unit: &str) -> String {
+        let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|part| self.at(part));
+        format!("p50 {p50:.3} {unit}, p99 {p99:.3}, p99.9 {p999:.3}, max {max:.3}")
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "p50": self.at(0.5), "p99": self.at(0.99), "p99.9": self.at(0.999), "max": self.at(1.0) })
+    }
+}

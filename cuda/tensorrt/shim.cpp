@@ -23,6 +23,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -180,6 +181,7 @@ struct CatseyeTrtBuilder {
     std::unique_ptr<nv::IBuilder> builder;
     std::unique_ptr<nv::INetworkDefinition> network;
     std::unique_ptr<nvonnxparser::IParser, DestroyParser> parser; // holds the weights that the network points to
+    std::list<std::vector<char>> constants;                       // those that were changed, which it points to as well
 };
 
 struct CatseyeTrtRuntime {
@@ -400,6 +402,59 @@ void set_leading_one(nv::ILayer &layer, int32_t batch) {
     }
 }
 
+// The constant that a layer reads, if it is one of whole numbers.
+nv::IConstantLayer *constant_of(nv::INetworkDefinition &network, nv::ITensor const *tensor) {
+    for (int32_t index = 0; index < network.getNbLayers(); ++index) {
+        nv::ILayer *layer = network.getLayer(index);
+        if (layer->getType() == nv::LayerType::kCONSTANT && layer->getOutput(0) == tensor) {
+            return static_cast<nv::IConstantLayer *>(layer);
+        }
+    }
+    return nullptr;
+}
+
+// Dimensions that a layer reads from a constant: those of a padded picture, or of a reshape. The constant may serve others too, so
+// the layer gets one of its own.
+template <typename Number>
+void set_leading_one_of(CatseyeTrtBuilder &builder, nv::ILayer &layer, int32_t input, nv::Weights const &weights,
+                        Number batch) {
+    auto const *values = static_cast<Number const *>(weights.values);
+    if (weights.count < 2 || values == nullptr || values[0] != 1) {
+        return;
+    }
+    auto const *bytes = static_cast<char const *>(weights.values);
+    builder.constants.emplace_back(bytes, bytes + weights.count * static_cast<int64_t>(sizeof(Number)));
+    std::vector<char> &own = builder.constants.back();
+    std::memcpy(own.data(), &batch, sizeof(batch));
+    nv::Dims dims{};
+    dims.nbDims = 1;
+    dims.d[0] = static_cast<decltype(+dims.d[0])>(weights.count);
+    nv::Weights const changed{weights.type, own.data(), weights.count};
+    nv::IConstantLayer *constant = builder.network->addConstant(dims, changed);
+    if (constant != nullptr) {
+        layer.setInput(input, *constant->getOutput(0));
+    }
+}
+
+void set_leading_one_of_input(CatseyeTrtBuilder &builder, nv::ILayer &layer, int32_t input, int32_t batch) {
+    if (layer.getNbInputs() <= input || layer.getInput(input) == nullptr) {
+        return;
+    }
+    nv::IConstantLayer *constant = constant_of(*builder.network, layer.getInput(input));
+    if (constant == nullptr) {
+        return;
+    }
+    nv::Weights const weights = constant->getWeights();
+    if (weights.type == nv::DataType::kINT32) {
+        set_leading_one_of<int32_t>(builder, layer, input, weights, batch);
+    }
+#if CATSEYE_TRT_FROM(10, 0)
+    if (weights.type == nv::DataType::kINT64) {
+        set_leading_one_of<int64_t>(builder, layer, input, weights, batch);
+    }
+#endif
+}
+
 // Follows the pictures through the network, but not constants, and not what is computed of shapes.
 CatseyeTrtStatus set_batch(CatseyeTrtBuilder &builder, int32_t batch) {
     nv::INetworkDefinition &network = *builder.network;
@@ -414,7 +469,9 @@ CatseyeTrtStatus set_batch(CatseyeTrtBuilder &builder, int32_t batch) {
         input->setDimensions(dims);
         carriers.insert(input);
     }
-    for (int32_t index = 0; index < network.getNbLayers(); ++index) {
+    // constants are added on the way, behind these
+    int32_t const layers = network.getNbLayers();
+    for (int32_t index = 0; index < layers; ++index) {
         nv::ILayer &layer = *network.getLayer(index);
         bool carries = false;
         for (int32_t input = 0; input < layer.getNbInputs(); ++input) {
@@ -424,6 +481,11 @@ CatseyeTrtStatus set_batch(CatseyeTrtBuilder &builder, int32_t batch) {
             continue;
         }
         set_leading_one(layer, batch);
+        if (layer.getType() == nv::LayerType::kSHUFFLE) {
+            set_leading_one_of_input(builder, layer, 1, batch);
+        } else if (layer.getType() == nv::LayerType::kSLICE) {
+            set_leading_one_of_input(builder, layer, 2, batch);
+        }
         for (int32_t output = 0; output < layer.getNbOutputs(); ++output) {
             carriers.insert(layer.getOutput(output));
         }

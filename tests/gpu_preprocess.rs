@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use catseye::gpu::preprocess::{
-    BatchPreprocess, BatchPreprocessError, CameraInput, DevicePicture, DeviceRawPicture, ElementType, WritePictureError,
+    BatchPreprocess, BatchPreprocessError, CameraInput, DevicePicture, DevicePlane, DevicePlanes, DeviceRawPicture,
+    ElementType, WritePictureError,
 };
 use catseye::gpu::{Context, DeviceBuffer, GpuError, Graph, HostKind, Kernels, PinnedBuffer, Priority, Stream};
 use catseye::stages::preprocess::raw::{BayerPattern, Isp, RawFormat, RawPicture};
@@ -64,6 +65,8 @@ struct View {
     size: [u32; 2],
     frame: Option<Frame>,
     stride_bytes: Option<usize>,
+    /// Whether each plane is in memory of its own.
+    apart: bool,
     remap: Option<Remap>,
     raw: Option<Raw>,
 }
@@ -80,6 +83,7 @@ impl View {
             size: [frame.width_px(), frame.height_px()],
             frame: Some(frame),
             stride_bytes: None,
+            apart: false,
             remap: None,
             raw: None,
         }
@@ -100,6 +104,27 @@ fn strided(frame: &Frame, stride_bytes: Option<usize>) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// The frame's planes, each uploaded by itself with a stride of its own and nothing behind its last row.
+fn apart(frame: &Frame, mut upload: impl FnMut(&[u8]) -> u64) -> DevicePlanes {
+    let (width_px, height_px, format) = (frame.width_px(), frame.height_px(), frame.format());
+    let packed = format.planes(width_px, height_px, None).unwrap();
+    let mut planes = [DevicePlane::default(); 3];
+    let mut rest = frame.data();
+    for ((packed, plane), gap) in packed.iter().zip(&mut planes).zip([5, 32, 32]) {
+        let (mut bytes, stride_bytes) = (Vec::new(), packed.row_bytes + gap);
+        for row in 0..packed.rows {
+            let (pixels, after) = rest.split_at(packed.row_bytes);
+            bytes.resize(row * stride_bytes, 0xa5);
+            bytes.extend_from_slice(pixels);
+            rest = after;
+        }
+        if packed.rows > 0 {
+            *plane = DevicePlane { address: upload(&bytes), bytes: bytes.len(), stride_bytes };
+        }
+    }
+    DevicePlanes { planes, width_px, height_px, format, full_range: frame.full_range() }
 }
 
 /// The nearest half, ties to even, by its definition.
@@ -185,6 +210,11 @@ fn compare(context: &Arc<Context>, layout: Layout, output: ElementType, ticks: &
                 preprocess.write_raw_picture(camera, picture, &mut host).unwrap();
                 continue;
             }
+            if view.apart {
+                let picture = view.frame.as_ref().map(|frame| apart(frame, upload));
+                preprocess.write_planes(camera, picture.as_ref(), &mut host).unwrap();
+                continue;
+            }
             let picture = view.frame.as_ref().map(|frame| {
                 let bytes = strided(frame, stride_bytes);
                 let (format, full_range) = (frame.format(), frame.full_range());
@@ -253,6 +283,25 @@ fn smallest_and_odd_pictures_and_strides_hold() {
         let (width, height) = [(33, 20), (16, 16), (3, 3), (128, 7)][round / 7];
         let mode = FITS[round % 3];
         compare(&context, layout(width, height, mode, ChannelOrder::Rgb), OUTPUTS[round % 3], &[Vec::from(views)]);
+    }
+}
+
+#[test]
+fn planes_that_lie_apart_hold() {
+    let Some(context) = device() else { return };
+    let random = &mut Random(10);
+    for (round, size) in [[64, 40], [2, 2], [3, 2], [33, 17]].into_iter().cycle().take(12).enumerate() {
+        let layout = layout(31 + round, 20, FITS[round % 3], ChannelOrder::Bgr);
+        let mut views = Vec::new();
+        for format in PixelFormat::ALL {
+            for mapped in [false, true] {
+                let mut view = View::of(random.frame(size[0], size[1], format, round % 2 == 0));
+                view.apart = true;
+                view.remap = mapped.then(|| remap(&layout, size, random.below(4), random));
+                views.push(view);
+            }
+        }
+        compare(&context, layout, OUTPUTS[round % 3], &[views]);
     }
 }
 
@@ -394,7 +443,7 @@ fn formats_and_presence_change_from_tick_to_tick() {
                 let views = sizes.iter().zip(&maps).map(|(&size, map)| {
                     let (format, full_range) = (random.format(), random.below(2) == 0);
                     let frame = (random.below(4) != 0).then(|| random.frame(size[0], size[1], format, full_range));
-                    View { size, frame, stride_bytes: None, remap: map.clone(), raw: None }
+                    View { size, frame, stride_bytes: None, apart: false, remap: map.clone(), raw: None }
                 });
                 views.collect()
             })

@@ -136,6 +136,26 @@ pub enum WritePictureError {
         /// Bytes from row to row.
         found: usize,
     },
+    /// A plane ends before its last row does.
+    #[error("camera {camera} has a plane {plane} of {found} bytes: expected {expected}")]
+    ShortPlane {
+        /// The camera.
+        camera: usize,
+        /// The plane, counted from 0.
+        plane: usize,
+        /// Bytes that size, format and stride ask for.
+        expected: usize,
+        /// Bytes there are.
+        found: usize,
+    },
+    /// Rows of U and of V are not equally far apart, or rows of any plane too far.
+    #[error("camera {camera} has rows {found:?} bytes apart: expected less than 2^32, and the same for U and V")]
+    Strides {
+        /// The camera.
+        camera: usize,
+        /// Bytes from row to row of each plane.
+        found: [usize; 3],
+    },
     /// The picture ends before its last row does.
     #[error("camera {camera} has a picture of {found} bytes: expected {expected}")]
     ShortPicture {
@@ -218,6 +238,32 @@ pub struct DevicePicture {
     pub full_range: bool,
     /// Bytes from one row of the first plane to the next; none if rows are tightly packed.
     pub stride_bytes: Option<usize>,
+}
+
+/// One plane of a picture in the device's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DevicePlane {
+    /// Where it begins.
+    pub address: u64,
+    /// How many bytes there are.
+    pub bytes: usize,
+    /// Bytes from one row to the next.
+    pub stride_bytes: usize,
+}
+
+/// A picture whose planes need not follow one another, as drivers and video decoders leave them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevicePlanes {
+    /// In the order of [`PixelFormat::planes`]; those that the format lacks are not looked at.
+    pub planes: [DevicePlane; 3],
+    /// Width in pixels.
+    pub width_px: u32,
+    /// Height in pixels.
+    pub height_px: u32,
+    /// Layout of the pixels.
+    pub format: PixelFormat,
+    /// True if luma spans 0..=255, false if it spans 16..=235.
+    pub full_range: bool,
 }
 
 /// Cameras that one kernel serves, in one launch.
@@ -340,6 +386,25 @@ impl BatchPreprocess {
             return Err(WritePictureError::Kind { camera, is_raw: true });
         }
         write(&describe(camera, of_camera.size, picture)?, description);
+        Ok(())
+    }
+
+    /// As [`BatchPreprocess::write_picture`], for a picture whose planes lie apart.
+    ///
+    /// # Errors
+    /// [`WritePictureError`]; the camera then has no picture, if there is such a camera at all.
+    pub fn write_planes(
+        &self,
+        camera: usize,
+        picture: Option<&DevicePlanes>,
+        descriptions: &mut [u8],
+    ) -> Result<(), WritePictureError> {
+        let (of_camera, description) = self.cleared(camera, descriptions)?;
+        let Some(picture) = picture else { return Ok(()) };
+        if of_camera.raw.is_some() {
+            return Err(WritePictureError::Kind { camera, is_raw: true });
+        }
+        write(&describe_planes(camera, of_camera.size, picture)?, description);
         Ok(())
     }
 
@@ -588,26 +653,70 @@ fn describe(camera: usize, expected: [u32; 2], picture: &DevicePicture) -> Resul
     if end > bytes {
         return Err(short(end));
     }
-    let [_, second, third] = starts;
-    let (kind, places) = match format {
-        PixelFormat::Rgb8 => (abi::CATSEYE_PICTURE_COLOURS, [0, 1, 2]),
-        PixelFormat::Bgr8 => (abi::CATSEYE_PICTURE_COLOURS, [2, 1, 0]),
-        PixelFormat::Mono8 => (abi::CATSEYE_PICTURE_GREY, [0; 3]),
-        PixelFormat::Nv12 => (abi::CATSEYE_PICTURE_NV12, [0, second, second + 1]),
-        PixelFormat::I420 => (abi::CATSEYE_PICTURE_I420, [0, second, third]),
-        PixelFormat::Yuyv => (abi::CATSEYE_PICTURE_PACKED, [0, 1, 3]),
-        PixelFormat::Uyvy => (abi::CATSEYE_PICTURE_PACKED, [1, 0, 2]),
-    };
-    let chroma = if kind == abi::CATSEYE_PICTURE_PACKED { planes[0] } else { planes[1] };
+    let starts = starts.map(|start| address.wrapping_add(start as u64));
     let row_bytes = |plane: Plane| u32::try_from(plane.stride).map_err(|_| short(usize::MAX));
-    Ok(CatseyePicture {
-        planes: places.map(|offset| address.wrapping_add(offset as u64)),
-        row_bytes: [row_bytes(planes[0])?, row_bytes(chroma)?],
-        kind,
-        full_range: u32::from(full_range),
-        width: width_px,
-        height: height_px,
-    })
+    let row_bytes = [row_bytes(planes[0])?, row_bytes(planes[1])?];
+    Ok(description([width_px, height_px], format, full_range, starts, row_bytes))
+}
+
+/// Where the parts of a picture are whose planes lie apart.
+fn describe_planes(
+    camera: usize,
+    expected: [u32; 2],
+    picture: &DevicePlanes,
+) -> Result<CatseyePicture, WritePictureError> {
+    let DevicePlanes { planes, width_px, height_px, format, full_range } = *picture;
+    let found = [width_px, height_px];
+    if found != expected {
+        return Err(WritePictureError::Size { camera, expected, found });
+    }
+    let strides = planes.map(|plane| plane.stride_bytes);
+    let refused = WritePictureError::Strides { camera, found: strides };
+    let packed = format.planes(width_px, height_px, None).ok_or_else(|| refused.clone())?;
+    let mut row_bytes = [0; 3];
+    for (number, (packed, plane)) in packed.iter().zip(&planes).enumerate() {
+        let Some(rows_before_last) = packed.rows.checked_sub(1) else { continue };
+        let (expected, found) = (packed.row_bytes, plane.stride_bytes);
+        if found < expected {
+            return Err(WritePictureError::ShortStride { camera, expected, found });
+        }
+        let before_last = plane.stride_bytes.checked_mul(rows_before_last);
+        let expected = before_last.and_then(|bytes| bytes.checked_add(packed.row_bytes)).unwrap_or(usize::MAX);
+        if plane.bytes < expected {
+            return Err(WritePictureError::ShortPlane { camera, plane: number, expected, found: plane.bytes });
+        }
+        if let Some(row_bytes) = row_bytes.get_mut(number) {
+            *row_bytes = u32::try_from(plane.stride_bytes).map_err(|_| refused.clone())?;
+        }
+    }
+    let [first, second, third] = row_bytes;
+    if format == PixelFormat::I420 && second != third {
+        return Err(refused);
+    }
+    Ok(description(expected, format, full_range, planes.map(|plane| plane.address), [first, second]))
+}
+
+/// A picture as the kernels want it, whose planes begin at `starts`; `row_bytes` of the first plane and of the others.
+fn description(
+    [width, height]: [u32; 2],
+    format: PixelFormat,
+    full_range: bool,
+    [first, second, third]: [u64; 3],
+    row_bytes: [u32; 2],
+) -> CatseyePicture {
+    let behind = |start: u64, bytes: u64| start.wrapping_add(bytes);
+    let (kind, planes) = match format {
+        PixelFormat::Rgb8 => (abi::CATSEYE_PICTURE_COLOURS, [first, behind(first, 1), behind(first, 2)]),
+        PixelFormat::Bgr8 => (abi::CATSEYE_PICTURE_COLOURS, [behind(first, 2), behind(first, 1), first]),
+        PixelFormat::Mono8 => (abi::CATSEYE_PICTURE_GREY, [first; 3]),
+        PixelFormat::Nv12 => (abi::CATSEYE_PICTURE_NV12, [first, second, behind(second, 1)]),
+        PixelFormat::I420 => (abi::CATSEYE_PICTURE_I420, [first, second, third]),
+        PixelFormat::Yuyv => (abi::CATSEYE_PICTURE_PACKED, [first, behind(first, 1), behind(first, 3)]),
+        PixelFormat::Uyvy => (abi::CATSEYE_PICTURE_PACKED, [behind(first, 1), first, behind(first, 2)]),
+    };
+    // packed chroma lies in the rows of luma
+    let row_bytes = if kind == abi::CATSEYE_PICTURE_PACKED { [row_bytes[0]; 2] } else { row_bytes };
+    CatseyePicture { planes, row_bytes, kind, full_range: u32::from(full_range), width, height }
 }
 
 /// Where a raw picture and its settings are.
@@ -701,6 +810,37 @@ mod tests {
         assert_eq!(huge, WritePictureError::ShortPicture { camera: 3, expected: usize::MAX, found: 1 << 20 });
         // the last row needs no bytes behind it
         assert!(described(&DevicePicture { bytes: 3 * 16 + 12, stride_bytes: Some(16), ..small }).is_ok());
+    }
+
+    fn plane(address: u64, bytes: usize, stride_bytes: usize) -> DevicePlane {
+        DevicePlane { address, bytes, stride_bytes }
+    }
+
+    #[test]
+    fn planes_that_lie_apart_are_found() {
+        let planes = [plane(0x9000, 36, 16), plane(0x100, 14, 8), plane(0x4000, 14, 8)];
+        let of = |format, planes| {
+            let picture = DevicePlanes { planes, width_px: 4, height_px: 3, format, full_range: false };
+            describe_planes(3, [4, 3], &picture)
+        };
+        let nv12 = of(PixelFormat::Nv12, planes).unwrap();
+        assert_eq!((nv12.planes, nv12.row_bytes), ([0x9000, 0x100, 0x101], [16, 8]));
+        let i420 = of(PixelFormat::I420, planes).unwrap();
+        assert_eq!((i420.planes, i420.row_bytes), ([0x9000, 0x100, 0x4000], [16, 8]));
+        let yuyv = of(PixelFormat::Yuyv, [plane(0x9000, 40, 16), DevicePlane::default(), planes[2]]).unwrap();
+        assert_eq!((yuyv.planes, yuyv.row_bytes), ([0x9000, 0x9001, 0x9003], [16, 16]));
+
+        let short = of(PixelFormat::Nv12, [planes[0], plane(0x100, 11, 8), planes[2]]).unwrap_err();
+        assert_eq!(short, WritePictureError::ShortPlane { camera: 3, plane: 1, expected: 12, found: 11 });
+        let narrow = of(PixelFormat::Nv12, [planes[0], plane(0x100, 14, 3), planes[2]]).unwrap_err();
+        assert_eq!(narrow, WritePictureError::ShortStride { camera: 3, expected: 4, found: 3 });
+        let uneven = of(PixelFormat::I420, [planes[0], planes[1], plane(0x4000, 14, 9)]).unwrap_err();
+        assert_eq!(uneven, WritePictureError::Strides { camera: 3, found: [16, 8, 9] });
+        let far = of(PixelFormat::Mono8, [plane(0, usize::MAX, 1 << 32), planes[1], planes[2]]).unwrap_err();
+        assert_eq!(far, WritePictureError::Strides { camera: 3, found: [1 << 32, 8, 8] });
+        let endless = of(PixelFormat::Mono8, [plane(0, 36, usize::MAX), planes[1], planes[2]]).unwrap_err();
+        let expected = usize::MAX;
+        assert_eq!(endless, WritePictureError::ShortPlane { camera: 3, plane: 0, expected, found: 36 });
     }
 
     #[test]

@@ -19,7 +19,9 @@ impl LayerSummary {
     #[must_use]
     pub fn of(json: &str) -> LayerSummary {
         let mut summary = LayerSummary::default();
-        let Ok(engine) = serde_json::from_str::<Value>(json) else { return summary };
+        // TensorRT 8.6 puts bare separators (0x1e) between the names of fused layers, which JSON does not allow
+        let json: String = json.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let Ok(engine) = serde_json::from_str::<Value>(&json) else { return summary };
         for layer in engine.get("Layers").and_then(Value::as_array).into_iter().flatten() {
             let kind = layer.get("LayerType").and_then(Value::as_str).unwrap_or_default();
             if matches!(kind, "Reformat" | "NoOp" | "reformat") {
@@ -80,6 +82,8 @@ mod tests {
         ], "Bindings": []}"#;
         let summary = LayerSummary::of(json);
         assert_eq!(summary.text(), "fp16 1, fp32 1, unknown 2; 1 reformat");
+        let fused = "{\"Layers\": [{\"LayerType\": \"NoOp\", \"Metadata\": \"[Conv_41]\x1e[Sigmoid_42]\"}],\n \"Bindings\": []}";
+        assert_eq!(LayerSummary::of(fused).text(), "; 1 reformat");
         assert_eq!(LayerSummary::of("not JSON"), LayerSummary::default());
     }
 }

@@ -493,10 +493,14 @@ mod tests {
 
     #[test]
     fn choices_have_names() {
-        for choice in [BackendChoice::Auto, BackendChoice::Ort, BackendChoice::Rten] {
+        for choice in BackendChoice::ALL {
             assert_eq!(BackendChoice::from_name(choice.name()), Some(choice));
         }
-        assert_eq!(BackendChoice::from_name("tensorrt"), None);
+        assert_eq!(BackendChoice::from_name("onnx"), None);
+        for precision in EnginePrecision::ALL {
+            assert_eq!(EnginePrecision::from_name(precision.name()), Some(precision));
+        }
+        assert_eq!(EnginePrecision::from_name("fp8"), None);
     }
 
     #[test]

@@ -402,12 +402,12 @@ void set_leading_one(nv::ILayer &layer, int32_t batch) {
     }
 }
 
-// The constant that a layer reads, if it is one of whole numbers.
-nv::IConstantLayer *constant_of(nv::INetworkDefinition &network, nv::ITensor const *tensor) {
+// The layer that makes a tensor.
+nv::ILayer *maker_of(nv::INetworkDefinition &network, nv::ITensor const *tensor) {
     for (int32_t index = 0; index < network.getNbLayers(); ++index) {
         nv::ILayer *layer = network.getLayer(index);
-        if (layer->getType() == nv::LayerType::kCONSTANT && layer->getOutput(0) == tensor) {
-            return static_cast<nv::IConstantLayer *>(layer);
+        if (layer->getNbOutputs() > 0 && layer->getOutput(0) == tensor) {
+            return layer;
         }
     }
     return nullptr;
@@ -440,11 +440,22 @@ void set_leading_one_of_input(CatseyeTrtBuilder &builder, nv::ILayer &layer, int
     if (layer.getNbInputs() <= input || layer.getInput(input) == nullptr) {
         return;
     }
-    nv::IConstantLayer *constant = constant_of(*builder.network, layer.getInput(input));
-    if (constant == nullptr) {
+    nv::ILayer *maker = maker_of(*builder.network, layer.getInput(input));
+    if (maker == nullptr) {
         return;
     }
-    nv::Weights const weights = constant->getWeights();
+    if (maker->getType() == nv::LayerType::kELEMENTWISE) {
+        // the parser makes the size of a padded picture so: the picture's size and what is added to it, both constants
+        if (static_cast<nv::IElementWiseLayer *>(maker)->getOperation() == nv::ElementWiseOperation::kSUM) {
+            set_leading_one_of_input(builder, *maker, 0, batch);
+            set_leading_one_of_input(builder, *maker, 1, batch);
+        }
+        return;
+    }
+    if (maker->getType() != nv::LayerType::kCONSTANT) {
+        return;
+    }
+    nv::Weights const weights = static_cast<nv::IConstantLayer *>(maker)->getWeights();
     if (weights.type == nv::DataType::kINT32) {
         set_leading_one_of<int32_t>(builder, layer, input, weights, batch);
     }

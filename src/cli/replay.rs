@@ -542,6 +542,7 @@ fn settings(arguments: &Arguments, input: &Input) -> miette::Result<Settings> {
         precision: arguments.precision,
         plans,
         engine_dir: arguments.engine_dir.clone(),
+        masks: !arguments.no_report || arguments.video.is_some() || arguments.frames.is_some(),
         threads: threads.clamp(1, 256),
         lanes: arguments.lanes.unwrap_or_else(|| workers(arguments)).clamp(1, 64),
         digests,

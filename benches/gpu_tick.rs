@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use catseye::gpu::Transfer;
 use catseye::gpu::engine::Store;
 use catseye::gpu::load::{RigEngines, WantedEngine};
 use catseye::gpu::node::{GpuNode, NodeOptions, TickTimes};
@@ -44,6 +45,9 @@ struct Arguments {
     /// Digest tensors too.
     #[arg(long)]
     digests: bool,
+    /// Let the kernels read the pictures where they lie.
+    #[arg(long)]
+    mapped: bool,
     /// Rounds of the comparison with TensorRT alone.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
@@ -85,7 +89,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..200 {
         one_tick(&mut node, &pool, &mut host);
     }
-    let times = node.time_parts(arguments.rounds, arguments.runs)?;
+    let mut lease = pool.acquire().ok_or("no slot is free")?;
+    let times = node.time_parts(&mut lease.payload, arguments.rounds, arguments.runs)?;
+    drop(lease);
     let paced_ms = paced(&mut node, &pool, &arguments);
 
     let [up, home] = node.copied_bytes();
@@ -99,7 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  TensorRT alone {inference:.3} ms, with all around it {on_device:.3} ms: {ratio:.3} times");
     println!("  with the upload {whole:.3} ms");
     let (submit, complete) = (Spread::of(host.submit_us), Spread::of(host.complete_us));
-    println!("  host, copy into pinned memory and launch: {}", submit.text("us"));
+    println!("  host, from tick formed to launch returned: {}", submit.text("us"));
     println!("  host, completion: {}", complete.text("us"));
     let paced = Spread::of(paced_ms);
     if arguments.seconds > 0.0 {
@@ -148,7 +154,11 @@ fn load(arguments: &Arguments, rig: &Rig) -> Result<(GpuNode, Vec<Network>), Box
             is_on_device: true,
         });
     }
-    let options = NodeOptions { digest_tensors: arguments.digests, masks: false };
+    let options = NodeOptions {
+        digest_tensors: arguments.digests,
+        masks: false,
+        transfer: if arguments.mapped { Transfer::Mapped } else { Transfer::Copy },
+    };
     let (node, _) = engines.into_node(&networks, rig, options)?;
     Ok((node, networks))
 }

@@ -18,6 +18,7 @@ use crate::gpu::{
     node::{GpuNodeError, NodeOptions},
     results::DeviceResults,
 };
+use crate::gpu::TransferMode;
 use crate::messages::WorldModel;
 use crate::runtime::graph::{Builder, Graph, GraphError, Options, Probe, Slot, Stage};
 use crate::runtime::latest::Reader;
@@ -177,6 +178,8 @@ pub struct Settings {
     pub engine_dir: Option<PathBuf>,
     /// Whether masks that a device made are brought home, to be drawn.
     pub masks: bool,
+    /// How pictures reach a GPU.
+    pub transfer: TransferMode,
     /// Copies of the stateless stages.
     pub lanes: usize,
     /// What is digested.
@@ -206,6 +209,7 @@ impl Default for Settings {
             plans: BTreeMap::new(),
             engine_dir: None,
             masks: true,
+            transfer: TransferMode::default(),
             lanes: 2,
             digests: DigestLevel::Outputs,
             timings: true,
@@ -278,6 +282,11 @@ impl Pipeline {
             probe: settings.probe,
         };
         let limits = settings.limits;
+        // one slot per lane, one for the stateful stages, one being filled, one being written down, one to spare
+        let slots = lanes + 4;
+        #[cfg_attr(not(feature = "tensorrt"), expect(unused_mut, reason = "a device lends memory to them"))]
+        let mut ticks: Vec<Tick> =
+            (0..slots).map(|_| Tick::new(rig.cameras.len(), rig.lidars.len(), &networks)).collect();
         let mut builder = Builder::new(options).lanes(copies(&mut || Ok(Box::new(Unpack::new(limits))))?);
         match runners {
             _ if networks.is_empty() => {}
@@ -290,8 +299,13 @@ impl Pipeline {
             }
             #[cfg(feature = "tensorrt")]
             Runners::Gpu(engines) => {
-                let node = NodeOptions { digest_tensors: all, masks: settings.masks };
+                let choice = engines.transfer(settings.transfer)?;
+                assumptions.extend(choice.measured.map(|times| times.to_string()));
+                let node = NodeOptions { digest_tensors: all, masks: settings.masks, transfer: choice.transfer };
                 let (node, plans) = engines.into_node(&networks, rig, node)?;
+                for tick in &mut ticks {
+                    node.slot_memory().equip(tick).map_err(GpuNodeError::from)?;
+                }
                 builder = builder.device(Box::new(node)).lanes(copies(&mut || {
                     let readers = networks.iter().zip(&plans).map(|(network, plan)| {
                         let reader: Box<dyn ReadRow> = Box::new(DeviceResults::new(plan));
@@ -311,10 +325,9 @@ impl Pipeline {
         let planner = settings.planner.unwrap_or_else(|| Box::new(FollowPlanner::new(rig)));
         builder = builder.stage(Box::new(handoff)).stage(Box::new(PlanStage::new(planner)));
 
-        // one slot per lane, one for the stateful stages, one being filled, one being written down, one to spare
-        let slots = lanes + 4;
         let graph = builder.build(slots)?;
-        let pool = Pool::new(slots, || Slot::new(Tick::new(rig.cameras.len(), rig.lidars.len(), &networks)));
+        let mut ticks = ticks.into_iter();
+        let pool = Pool::new(slots, || Slot::new(ticks.next().unwrap_or_default()));
         Ok(Pipeline { graph, pool, models, class_names, world, assumptions })
     }
 }

@@ -12,7 +12,7 @@ use super::decode::DecodePlan;
 use super::engine::{Store, StoreError, Stored};
 use super::node::{GpuNetwork, GpuNode, GpuNodeError, NodeOptions};
 use super::tensorrt::{Engine, Library, Precision, TensorInfo, TensorRtError};
-use super::{Context, GpuError, Kernels};
+use super::{Context, GpuError, Kernels, TransferChoice, TransferMode};
 use crate::stages::infer::{BackendInfo, EnginePrecision, Model, TensorSpec};
 use crate::stages::network::Network;
 
@@ -168,6 +168,11 @@ impl RigEngines {
         let specs = (specs(engine.inputs()), specs(engine.outputs()));
         self.engines.push(engine);
         Ok((specs.0, specs.1, info))
+    }
+
+    /// How pictures reach the kernels.
+    pub fn transfer(&self, mode: TransferMode) -> Result<TransferChoice, LoadEngineError> {
+        Ok(mode.choose(&self.context)?)
     }
 
     fn missing(&self, wanted: &WantedEngine<'_>) -> LoadEngineError {

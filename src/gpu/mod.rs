@@ -57,7 +57,7 @@ pub use self::{
     kernels::{Kernel, KernelParams, Kernels},
     memory::{DeviceBuffer, HostKind, PinnedBuffer},
     stream::{Event, Priority, Stream},
-    transfer::{Transfer, TransferChoice, TransferMode, measure_mapped},
+    transfer::{Transfer, TransferChoice, measure_mapped},
 };
 
 /// What a device is.
@@ -75,6 +75,34 @@ pub struct DeviceInfo {
     pub uuid: [u8; 16],
     /// Its memory.
     pub memory_bytes: usize,
+}
+
+/// How pictures shall reach the kernels. It changes no bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransferMode {
+    /// What is faster on this device: measured where it shares the CPU's memory, else copies.
+    #[default]
+    Auto,
+    /// Kernels read the host's memory.
+    Mapped,
+    /// They are copied to the device's memory first.
+    Copy,
+}
+
+impl TransferMode {
+    /// The name on the command line: `auto`, `mapped` or `copy`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Mapped => "mapped",
+            Self::Copy => "copy",
+        }
+    }
+
+    /// The mode of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Auto, Self::Mapped, Self::Copy].into_iter().find(|mode| mode.name() == name)
+    }
 }
 
 /// The first device, or why there is none.

@@ -1,18 +1,21 @@
 //! The GPU's part of a tick, in the place of preprocess and infer and of the larger part of decode.
 //!
-//! Pictures and a table of them go up in one copy, every network works in a branch of its own (preprocess, TensorRT, decode,
-//! digests), and what was seen comes home in one copy: all of it one captured graph, one launch a tick. Two ticks are in
-//! flight, each with memory, execution contexts and a graph of its own. The batch is fixed and an absent camera's row is zero,
-//! so that a partial tick runs the same graph.
+//! Every network works in a branch of its own (preprocess, TensorRT, decode, digests): all of it one captured graph, one
+//! launch a tick. The pictures and results of a slot lie in page-locked memory that the node lends to it, so that the device
+//! copies them itself, before and behind the graph, or reads pictures where they lie; the host's thread touches only a table
+//! that tells where they are. Two ticks are in flight, each with memory, execution contexts and a graph of its own. The batch
+//! is fixed and an absent camera's row is zero, so that a partial tick runs the same graph.
 //!
-//! Promises: after the first tick nothing is allocated, on the host or on the device, unless a camera changes the format of
-//! its pictures, which costs a new capture; the same plans on the same device give the same bits, whatever else is in flight.
+//! Promises: after the first tick nothing is allocated, on the host or on the device; the same plans on the same device give
+//! the same bits, whatever else is in flight and however pictures reach the device.
 
+use std::any::Any;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use catseye_calibration::rig::Rig;
-use catseye_sensors::picture::PixelFormat;
+use catseye_calibration::rig::{Camera, Rig};
+use catseye_sensors::memory::{HostBytes, HostMemory};
+use catseye_sensors::picture::Frame;
 use thiserror::Error;
 
 use super::decode::{DecodeAddresses, DecodePlan, HeadDecode, PlanDecodeError, Thresholds};
@@ -21,7 +24,9 @@ use super::preprocess::{
     BatchPreprocess, BatchPreprocessError, CameraInput, DevicePicture, ElementType, PICTURE_BYTES, WritePictureError,
 };
 use super::tensorrt::{Element, Engine, ExecutionContext, TensorInfo, TensorRtError};
-use super::{Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernels, PinnedBuffer, Priority, Stream};
+use super::{
+    Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernels, PinnedBuffer, Priority, Stream, Transfer,
+};
 use crate::messages::{Level, MAX_DETECTIONS};
 use crate::runtime::graph::{Device, Fields, Finished, Slot, StageError, Ticket};
 use crate::runtime::pool::Lease;
@@ -141,6 +146,8 @@ pub struct NodeOptions {
     pub digest_tensors: bool,
     /// Whether masks come home, to be drawn.
     pub masks: bool,
+    /// How pictures reach the kernels.
+    pub transfer: Transfer,
 }
 
 /// Parts of a buffer, one behind the other.
@@ -148,131 +155,189 @@ pub struct NodeOptions {
 struct Places(usize);
 
 impl Places {
-    fn take(&mut self, bytes: usize) -> usize {
+    /// Where the next part begins and how many bytes it has.
+    fn take(&mut self, bytes: usize) -> [usize; 2] {
         let start = self.0;
         self.0 = start.saturating_add(bytes).next_multiple_of(ALIGNMENT);
-        start
+        [start, bytes]
     }
 }
 
-/// What a camera's pictures are, as far as it decides how many bytes go up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kind {
-    format: PixelFormat,
-    width_px: u32,
-    height_px: u32,
+/// Page-locked memory for the pictures and the results of a slot.
+#[derive(Clone, Debug)]
+pub struct SlotMemory {
+    context: Arc<Context>,
+    kind: HostKind,
+    /// Per camera of the rig, bytes that its pictures have at most; none for one that no network looks at.
+    pictures: Vec<usize>,
+    /// Per network, bytes of its results and of its masks.
+    results: Vec<[usize; 2]>,
 }
 
-impl Kind {
-    fn bytes(self) -> usize {
-        self.format.bytes_for(self.width_px, self.height_px).unwrap_or(0)
+impl SlotMemory {
+    fn new(
+        context: &Arc<Context>,
+        networks: &[GpuNetwork],
+        rig: &Rig,
+        options: NodeOptions,
+    ) -> Result<Self, GpuNodeError> {
+        let is_seen = |camera: usize| networks.iter().any(|network| network.network.cameras.contains(&camera));
+        let pictures = rig.cameras.iter().enumerate();
+        let pictures = pictures.map(|(index, camera)| if is_seen(index) { picture_room(camera) } else { 0 }).collect();
+        let of_network = |network: &GpuNetwork| {
+            let plan = network.plan()?;
+            Ok([plan.result_bytes(), if options.masks { plan.mask_bytes() } else { 0 }])
+        };
+        let results = networks.iter().map(of_network).collect::<Result<_, GpuNodeError>>()?;
+        let kind = match options.transfer {
+            Transfer::Mapped => HostKind::Mapped,
+            Transfer::Copy => HostKind::Pinned,
+        };
+        Ok(SlotMemory { context: Arc::clone(context), kind, pictures, results })
+    }
+
+    /// Lends to a slot what it has not got yet.
+    pub fn equip(&self, tick: &mut Tick) -> Result<(), GpuError> {
+        for (camera, bytes) in tick.cameras.iter_mut().zip(&self.pictures) {
+            if *bytes > 0 && pinned(camera.frame.host_bytes().lent()).is_none() {
+                camera.frame.lend(self.memory(*bytes)?);
+            }
+        }
+        for (slot, [results, masks]) in tick.networks.iter_mut().zip(&self.results) {
+            for (held, bytes) in [(&mut slot.results, *results), (&mut slot.mask_bytes, *masks)] {
+                if pinned(held.lent()).is_none() {
+                    held.lend(self.memory(bytes)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn memory(&self, bytes: usize) -> Result<Box<dyn HostMemory>, GpuError> {
+        Ok(Box::new(PinnedBuffer::new(&self.context, bytes, self.kind)?))
     }
 }
 
-/// What goes up: for each network a table of its pictures and a flag for each that is there, then the pictures.
+impl HostMemory for PinnedBuffer {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+/// The page-locked memory that this is, if it is such.
+fn pinned(memory: Option<&dyn HostMemory>) -> Option<&PinnedBuffer> {
+    let memory: &dyn Any = memory?;
+    memory.downcast_ref()
+}
+
+/// Bytes that a camera's pictures have at most: three for each pixel, and the odd row of packed chroma.
+fn picture_room(camera: &Camera) -> usize {
+    let (width, height) = (camera.width_px as usize, camera.height_px as usize);
+    width.saturating_mul(3).saturating_add(4).saturating_mul(height)
+}
+
+/// What goes up: for each network a table of its pictures and a flag for each that is there; and room for the pictures.
 struct Upload {
-    pinned: PinnedBuffer,
+    transfer: Transfer,
+    tables: PinnedBuffer,
     device: DeviceBuffer,
     /// Per network: where its table begins, and where its flags.
-    tables: Vec<[usize; 2]>,
-    /// Where the pictures begin.
-    pictures: usize,
-    /// Per camera, as far as is known.
-    kinds: Vec<Kind>,
-    /// Per camera, where its picture begins.
-    places: Vec<usize>,
-    /// Bytes that go up.
-    bytes: usize,
+    places: Vec<[usize; 2]>,
+    /// Per camera, where its picture begins and how many bytes it may have; none where pictures are read where they lie.
+    pictures: Vec<[usize; 2]>,
 }
 
 impl Upload {
-    fn new(context: &Arc<Context>, networks: &[GpuNetwork], rig: &Rig) -> Result<Self, GpuError> {
+    fn new(
+        context: &Arc<Context>,
+        networks: &[GpuNetwork],
+        memory: &SlotMemory,
+        transfer: Transfer,
+    ) -> Result<Self, GpuError> {
         let mut places = Places::default();
         let mut tables = Vec::new();
         for network in networks {
             let rows = network.network.cameras.len();
-            tables.push([places.take(rows * PICTURE_BYTES), places.take(rows * size_of::<u32>())]);
+            let [table, _] = places.take(rows * PICTURE_BYTES);
+            let [flags, _] = places.take(rows * size_of::<u32>());
+            tables.push([table, flags]);
         }
-        let pictures = places.0;
-        let kind = |camera: &catseye_calibration::rig::Camera| Kind {
-            format: PixelFormat::default(),
-            width_px: camera.width_px,
-            height_px: camera.height_px,
-        };
-        let kinds: Vec<Kind> = rig.cameras.iter().map(kind).collect();
-        // no format has more bytes than the default one, three for each pixel, but for the odd row of packed chroma
-        let room = |kind: &Kind| kind.bytes().saturating_add(4 * kind.height_px as usize);
-        for kind in &kinds {
-            places.take(room(kind));
-        }
-        let mut upload = Upload {
-            pinned: PinnedBuffer::new(context, places.0, HostKind::Pinned)?,
+        let table_bytes = places.0;
+        let room = |bytes: usize| if transfer == Transfer::Copy { bytes } else { 0 };
+        let pictures = memory.pictures.iter().map(|bytes| places.take(room(*bytes))).collect();
+        Ok(Upload {
+            transfer,
+            tables: PinnedBuffer::new(context, table_bytes, HostKind::Pinned)?,
             device: DeviceBuffer::new(context, places.0)?,
-            tables,
+            places: tables,
             pictures,
-            places: vec![0; kinds.len()],
-            kinds,
-            bytes: 0,
-        };
-        upload.arrange();
-        Ok(upload)
+        })
     }
 
-    /// Gives each camera's picture its place.
-    fn arrange(&mut self) {
-        let mut places = Places(self.pictures);
-        for (place, kind) in self.places.iter_mut().zip(&self.kinds) {
-            *place = places.take(kind.bytes());
-        }
-        self.bytes = places.0;
-    }
-
-    /// Takes the formats of the pictures that are there; whether any is new, so that other bytes go up.
-    fn learn(&mut self, tick: &Tick) -> bool {
-        let mut is_new = false;
-        for (kind, camera) in self.kinds.iter_mut().zip(&tick.cameras) {
-            if camera.present && kind.format != camera.frame.format() {
-                kind.format = camera.frame.format();
-                is_new = true;
-            }
-        }
-        if is_new {
-            self.arrange();
-        }
-        is_new
-    }
-
-    /// Writes tables, flags and pictures where they go up from.
-    fn fill(&mut self, networks: &[GpuNetwork], branches: &[Branch], tick: &Tick) -> Result<(), WritePictureError> {
-        for ((network, branch), [table, flags]) in networks.iter().zip(branches).zip(&self.tables) {
+    /// Writes the tables: where the kernels find the pictures that are there.
+    fn fill(&mut self, networks: &[GpuNetwork], branches: &[Branch], tick: &Tick) -> Result<(), GpuNodeError> {
+        for (index, (network, branch)) in networks.iter().zip(branches).enumerate() {
             let cameras = &network.network.cameras;
-            let rows = self.pinned.get_mut(*table..).unwrap_or_default();
-            let descriptions = rows.get_mut(..cameras.len() * PICTURE_BYTES).unwrap_or_default();
+            let Some([table, flags]) = self.places.get(index).copied() else { continue };
             for (row, camera) in cameras.iter().enumerate() {
                 let frame = tick.cameras.get(*camera).filter(|slot| slot.present).map(|slot| &slot.frame);
-                let place = self.places.get(*camera).copied().unwrap_or(0);
-                let picture = frame.map(|frame| DevicePicture {
-                    address: self.device.address().wrapping_add(place as u64),
-                    bytes: frame.data().len(),
-                    width_px: frame.width_px(),
-                    height_px: frame.height_px(),
-                    format: frame.format(),
-                    full_range: frame.full_range(),
-                    stride_bytes: None,
-                });
+                let picture = frame.map(|frame| self.picture(*camera, frame)).transpose()?;
+                let descriptions = self.tables.get_mut(table..).unwrap_or_default();
+                let descriptions = descriptions.get_mut(..cameras.len() * PICTURE_BYTES).unwrap_or_default();
                 branch.preprocess.write_picture(row, picture.as_ref(), descriptions)?;
-            }
-            for (row, camera) in cameras.iter().enumerate() {
-                let is_there = tick.cameras.get(*camera).is_some_and(|slot| slot.present);
-                put(&mut self.pinned, flags + row * size_of::<u32>(), &u32::from(is_there).to_ne_bytes());
-            }
-        }
-        for (camera, place) in tick.cameras.iter().zip(&self.places) {
-            if camera.present {
-                put(&mut self.pinned, *place, camera.frame.data());
+                let flag = u32::from(picture.is_some()).to_ne_bytes();
+                let place = flags + row * flag.len();
+                if let Some(room) = self.tables.get_mut(place..place + flag.len()) {
+                    room.copy_from_slice(&flag);
+                }
             }
         }
         Ok(())
+    }
+
+    /// A picture as the kernels find it.
+    fn picture(&self, camera: usize, frame: &Frame) -> Result<DevicePicture, GpuError> {
+        let bytes = frame.data().len();
+        let lies = pinned(frame.host_bytes().memory()).ok_or(GpuError::NotMapped)?;
+        let address = match self.transfer {
+            Transfer::Mapped => lies.device_address().ok_or(GpuError::NotMapped)?,
+            Transfer::Copy => {
+                let [place, room] = self.pictures.get(camera).copied().unwrap_or_default();
+                super::memory::inside(&(0..bytes), room)?;
+                self.address(place)
+            }
+        };
+        Ok(DevicePicture {
+            address,
+            bytes,
+            width_px: frame.width_px(),
+            height_px: frame.height_px(),
+            format: frame.format(),
+            full_range: frame.full_range(),
+            stride_bytes: None,
+        })
+    }
+
+    /// Copies the tables and, where they are not read where they lie, the pictures. Gives the number of bytes.
+    fn send(&self, stream: &Stream, tick: &Tick) -> Result<usize, GpuError> {
+        let mut sent = self.tables.len();
+        stream.upload(&self.tables, 0..sent, &self.device, 0)?;
+        if self.transfer == Transfer::Mapped {
+            return Ok(sent);
+        }
+        for (camera, [place, room]) in tick.cameras.iter().zip(&self.pictures) {
+            let Some(lies) = pinned(camera.frame.host_bytes().memory()) else { continue };
+            if camera.present && *room > 0 {
+                let bytes = camera.frame.data().len();
+                stream.upload(lies, 0..bytes, &self.device, *place)?;
+                sent += bytes;
+            }
+        }
+        Ok(sent)
     }
 
     fn address(&self, offset: usize) -> u64 {
@@ -280,33 +345,72 @@ impl Upload {
     }
 }
 
-/// Writes bytes where there is room for them.
-fn put(buffer: &mut [u8], start: usize, bytes: &[u8]) {
-    if let Some(room) = buffer.get_mut(start..).and_then(|rest| rest.get_mut(..bytes.len())) {
-        room.copy_from_slice(bytes);
-    }
-}
-
-/// What comes home: the results of each network, its digests, and masks where they are wanted.
+/// What comes home: the results of each network and masks where they are wanted, to the slot; digests, to here.
 struct Home {
-    pinned: PinnedBuffer,
     device: DeviceBuffer,
-    /// Per network.
+    /// Per network: where its results begin, where its masks, where its digests, and their bytes.
     parts: Vec<HomePart>,
+    /// Where the digests of all networks begin.
+    digests: usize,
+    digest_bytes: PinnedBuffer,
 }
 
-/// Where one network's parts begin, and how long they are.
+/// Where one network's parts begin, and how long they are. Digests are counted from the beginning of all digests.
 #[derive(Clone, Copy, Default)]
 struct HomePart {
     results: [usize; 2],
-    digests: [usize; 2],
     masks: [usize; 2],
+    digests: [usize; 2],
 }
 
 impl Home {
-    fn part(&self, [start, bytes]: [usize; 2]) -> &[u8] {
-        self.pinned.get(start..).and_then(|rest| rest.get(..bytes)).unwrap_or_default()
+    fn new(
+        context: &Arc<Context>,
+        networks: &[GpuNetwork],
+        memory: &SlotMemory,
+        options: NodeOptions,
+    ) -> Result<Self, GpuError> {
+        let (mut places, mut digests) = (Places::default(), Places::default());
+        let parts = networks.iter().zip(&memory.results).map(|(network, [results, masks])| {
+            let count = if options.digest_tensors { 1 + network.engine.outputs().len() } else { 0 };
+            HomePart {
+                results: places.take(*results),
+                masks: places.take(*masks),
+                digests: digests.take(count * size_of::<u64>()),
+            }
+        });
+        let parts = parts.collect();
+        let [begin, _] = places.take(digests.0);
+        Ok(Home {
+            device: DeviceBuffer::new(context, places.0)?,
+            parts,
+            digests: begin,
+            digest_bytes: PinnedBuffer::new(context, digests.0, HostKind::Pinned)?,
+        })
     }
+
+    /// Copies results and masks to the slot. Gives the number of bytes.
+    fn send(&self, stream: &Stream, tick: &mut Tick) -> Result<usize, GpuError> {
+        let mut sent = 0;
+        for (slot, part) in tick.networks.iter_mut().zip(&self.parts) {
+            for (held, [start, bytes]) in [(&mut slot.results, part.results), (&mut slot.mask_bytes, part.masks)] {
+                held.resize(bytes);
+                stream.download(&self.device, start, pinned_mut(held)?, 0..bytes)?;
+                sent += bytes;
+            }
+        }
+        Ok(sent)
+    }
+
+    fn digests_of(&self, part: &HomePart) -> &[u8] {
+        let [start, bytes] = part.digests;
+        self.digest_bytes.get(start..start.saturating_add(bytes)).unwrap_or_default()
+    }
+}
+
+fn pinned_mut(held: &mut HostBytes) -> Result<&mut PinnedBuffer, GpuError> {
+    let memory: &mut dyn Any = held.memory_mut().ok_or(GpuError::NotMapped)?;
+    memory.downcast_mut().ok_or(GpuError::NotMapped)
 }
 
 /// One network's share of a lane.
@@ -333,6 +437,8 @@ struct Lane {
     done: Event,
     upload: Upload,
     home: Home,
+    /// Bytes that went up for the last tick and that came home.
+    copied: [usize; 2],
     busy: Option<Busy>,
 }
 
@@ -345,9 +451,17 @@ struct Busy {
     faults: String,
 }
 
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // nobody may use the slot's memory while the device does; a failure means that it does no more
+        let _ = self.stream.synchronize();
+    }
+}
+
 /// A tick's networks on the GPU, as a device of the graph.
 pub struct GpuNode {
     lanes: Vec<Lane>,
+    memory: SlotMemory,
     networks: Vec<GpuNetwork>,
     sizes: PictureSizes,
     digest_tensors: bool,
@@ -365,9 +479,11 @@ impl GpuNode {
         rig: &Rig,
         options: NodeOptions,
     ) -> Result<Self, GpuNodeError> {
-        let lanes = (0..DEPTH).map(|_| Lane::new(context, kernels, &networks, rig, options));
+        let memory = SlotMemory::new(context, &networks, rig, options)?;
+        let lanes = (0..DEPTH).map(|_| Lane::new(context, kernels, &networks, rig, &memory, options));
         Ok(GpuNode {
             lanes: lanes.collect::<Result<_, _>>()?,
+            memory,
             networks,
             sizes: PictureSizes::new(rig),
             digest_tensors: options.digest_tensors,
@@ -381,23 +497,35 @@ impl GpuNode {
         self.lanes.iter().find_map(|lane| lane.graph.as_ref()).map(Graph::node_count)
     }
 
-    /// Bytes that go up for a tick and that come home.
-    pub fn copied_bytes(&self) -> [usize; 2] {
-        self.lanes.first().map_or([0; 2], |lane| [lane.upload.bytes, lane.home.device.len()])
+    /// What a slot needs before its first tick, so that nothing is allocated then.
+    pub fn slot_memory(&self) -> &SlotMemory {
+        &self.memory
     }
 
-    /// Times a tick's graph with the pictures of the last tick, and what TensorRT alone takes in the same branches, in turns:
-    /// so many rounds of so many runs. To be asked while no tick is in flight.
+    /// Bytes that went up for the last tick of a lane and that came home.
+    pub fn copied_bytes(&self) -> [usize; 2] {
+        self.lanes.first().map_or([0; 2], |lane| lane.copied)
+    }
+
+    /// Times a tick's graph with these pictures, and what TensorRT alone takes in the same branches, in turns: so many rounds
+    /// of so many runs. To be asked while no tick is in flight.
     ///
     /// # Errors
     /// [`GpuNodeError`].
-    pub fn time_parts(&mut self, rounds: usize, runs: usize) -> Result<Vec<TickTimes>, GpuNodeError> {
+    pub fn time_parts(
+        &mut self,
+        tick: &mut Tick,
+        rounds: usize,
+        runs: usize,
+    ) -> Result<Vec<TickTimes>, GpuNodeError> {
+        self.memory.equip(tick)?;
         let Some(lane) = self.lanes.first_mut() else { return Ok(Vec::new()) };
+        lane.upload.fill(&self.networks, &lane.branches, tick)?;
         let mut round = || {
             Ok(TickTimes {
-                whole_ms: lane.time(Parts::ALL, runs)?,
-                on_device_ms: lane.time(Parts { upload: false, around: true }, runs)?,
-                inference_ms: lane.time(Parts { upload: false, around: false }, runs)?,
+                whole_ms: lane.time(tick, Parts::ALL, runs)?,
+                on_device_ms: lane.time(tick, Parts { upload: false, around: true }, runs)?,
+                inference_ms: lane.time(tick, Parts { upload: false, around: false }, runs)?,
             })
         };
         (0..rounds).map(|_| round()).collect()
@@ -421,30 +549,21 @@ impl Lane {
         kernels: &Kernels,
         networks: &[GpuNetwork],
         rig: &Rig,
+        memory: &SlotMemory,
         options: NodeOptions,
     ) -> Result<Self, GpuNodeError> {
-        let upload = Upload::new(context, networks, rig)?;
-        let mut places = Places::default();
-        let mut parts = Vec::new();
-        for network in networks {
-            let plan = network.plan()?;
-            let digests = if options.digest_tensors { 1 + network.engine.outputs().len() } else { 0 };
-            let mut take = |bytes: usize| [places.take(bytes), bytes];
-            parts.push(HomePart {
-                results: take(plan.result_bytes()),
-                digests: take(digests * size_of::<u64>()),
-                masks: take(if options.masks { plan.mask_bytes() } else { 0 }),
-            });
-        }
-        let home = Home {
-            pinned: PinnedBuffer::new(context, places.0.max(ALIGNMENT), HostKind::Pinned)?,
-            device: DeviceBuffer::new(context, places.0.max(ALIGNMENT))?,
-            parts,
-        };
+        let upload = Upload::new(context, networks, memory, options.transfer)?;
+        let home = Home::new(context, networks, memory, options)?;
         let mut branches = Vec::new();
-        for ((network, tables), part) in networks.iter().zip(&upload.tables).zip(&home.parts) {
-            let ends =
-                Ends { tables: tables.map(|offset| upload.address(offset)), part: *part, home: home.device.address() };
+        for ((network, tables), part) in networks.iter().zip(&upload.places).zip(&home.parts) {
+            let begin = home.device.address();
+            let at = |offset: usize| begin.wrapping_add(offset as u64);
+            let ends = Ends {
+                tables: tables.map(|offset| upload.address(offset)),
+                results: at(part.results[0]),
+                masks: at(part.masks[0]),
+                digests: at(home.digests + part.digests[0]),
+            };
             branches.push(Branch::new(context, kernels, network, rig, &ends, options)?);
         }
         Ok(Lane {
@@ -455,17 +574,24 @@ impl Lane {
             done: Event::without_time(context)?,
             upload,
             home,
+            copied: [0; 2],
             busy: None,
         })
     }
 
-    /// Starts a tick.
-    fn begin(&mut self, networks: &[GpuNetwork], tick: &Tick) -> Result<(), GpuNodeError> {
-        let is_new = self.upload.learn(tick);
-        if is_new {
-            self.graph = None;
+    /// Starts a tick. After an error the device works on it no more.
+    fn begin(&mut self, networks: &[GpuNetwork], tick: &mut Tick) -> Result<(), GpuNodeError> {
+        let begun = self.begin_all(networks, tick);
+        if begun.is_err() {
+            // what has begun uses the slot's memory
+            let _ = self.stream.synchronize();
         }
+        begun
+    }
+
+    fn begin_all(&mut self, networks: &[GpuNetwork], tick: &mut Tick) -> Result<(), GpuNodeError> {
         self.upload.fill(networks, &self.branches, tick)?;
+        let up = self.upload.send(&self.stream, tick)?;
         if self.graph.is_none() {
             // TensorRT sets things up in a first run, which cannot be captured
             self.enqueue()?;
@@ -475,14 +601,15 @@ impl Lane {
         if let Some(graph) = &self.graph {
             graph.launch(&self.stream)?;
         }
+        self.copied = [up, self.home.send(&self.stream, tick)?];
         Ok(self.stream.record(&self.done)?)
     }
 
     fn capture(&mut self, parts: Parts) -> Result<Graph, GpuNodeError> {
-        let Lane { stream, branches, arrived, upload, home, .. } = self;
+        let Lane { stream, branches, arrived, home, .. } = self;
         let mut failure = None;
         let captured = Graph::capture(stream, |stream| {
-            enqueue(stream, branches, (arrived, upload, home), parts).map_err(|error| {
+            enqueue(stream, branches, (arrived, home), parts).map_err(|error| {
                 let gpu = match &error {
                     TensorRtError::Gpu(gpu) => gpu.clone(),
                     _ => GpuError::Call { call: "enqueueV3", name: "refused", code: 0 },
@@ -495,18 +622,24 @@ impl Lane {
     }
 
     fn enqueue(&mut self) -> Result<(), TensorRtError> {
-        let Lane { stream, branches, arrived, upload, home, .. } = self;
-        enqueue(stream, branches, (arrived, upload, home), Parts::ALL)
+        let Lane { stream, branches, arrived, home, .. } = self;
+        enqueue(stream, branches, (arrived, home), Parts::ALL)
     }
 
-    /// Median time of a graph of these parts, in milliseconds.
-    fn time(&mut self, parts: Parts, runs: usize) -> Result<f32, GpuNodeError> {
+    /// Median time of these parts, in milliseconds.
+    fn time(&mut self, tick: &mut Tick, parts: Parts, runs: usize) -> Result<f32, GpuNodeError> {
         let graph = self.capture(parts)?;
         let (before, after) = (Event::new(self.stream.context())?, Event::new(self.stream.context())?);
         let mut times_ms = Vec::with_capacity(runs);
         for _ in 0..runs {
             self.stream.record(&before)?;
+            if parts.upload {
+                self.upload.send(&self.stream, tick)?;
+            }
             graph.launch(&self.stream)?;
+            if parts.around {
+                self.home.send(&self.stream, tick)?;
+            }
             self.stream.record(&after)?;
             after.synchronize()?;
             times_ms.push(after.elapsed_ms(&before)?);
@@ -515,24 +648,17 @@ impl Lane {
         Ok(times_ms.get(times_ms.len() / 2).copied().unwrap_or_default())
     }
 
-    /// Hands what came home to the tick.
+    /// Says the rest of what the tick is to know: results and masks are in its memory.
     fn deliver(&self, tick: &mut Tick) {
         for ((slot, part), branch) in tick.networks.iter_mut().zip(&self.home.parts).zip(&self.branches) {
-            let NetworkSlot { results, digests, mask_bytes, letterboxes, .. } = slot;
+            let NetworkSlot { digests, letterboxes, .. } = slot;
             for (held, letterbox) in letterboxes.iter_mut().zip(branch.preprocess.letterboxes()) {
                 *held = *letterbox;
             }
-            replace(results, self.home.part(part.results));
-            replace(mask_bytes, self.home.part(part.masks));
             digests.clear();
-            digests.extend(read_digests(self.home.part(part.digests)));
+            digests.extend(read_digests(self.home.digests_of(part)));
         }
     }
-}
-
-fn replace(held: &mut Vec<u8>, bytes: &[u8]) {
-    held.clear();
-    held.extend_from_slice(bytes);
 }
 
 /// Which parts of a tick's work are wanted: all of them, but for measurements.
@@ -552,12 +678,9 @@ impl Parts {
 fn enqueue(
     stream: &Stream,
     branches: &mut [Branch],
-    (arrived, upload, home): (&Event, &Upload, &mut Home),
+    (arrived, home): (&Event, &mut Home),
     parts: Parts,
 ) -> Result<(), TensorRtError> {
-    if parts.upload {
-        stream.upload(&upload.pinned, 0..upload.bytes, &upload.device, 0)?;
-    }
     stream.record(arrived)?;
     for branch in branches.iter_mut() {
         branch.stream.wait(arrived)?;
@@ -576,8 +699,8 @@ fn enqueue(
         stream.wait(&branch.done)?;
     }
     if parts.around {
-        let bytes = home.device.len();
-        stream.download(&home.device, 0, &mut home.pinned, 0..bytes)?;
+        let bytes = home.digest_bytes.len();
+        stream.download(&home.device, home.digests, &mut home.digest_bytes, 0..bytes)?;
     }
     Ok(())
 }
@@ -586,15 +709,10 @@ fn enqueue(
 struct Ends {
     /// Addresses of the table of pictures and of the flags.
     tables: [u64; 2],
-    part: HomePart,
-    /// Address of what comes home.
-    home: u64,
-}
-
-impl Ends {
-    fn home_at(&self, [start, _]: [usize; 2]) -> u64 {
-        self.home.wrapping_add(start as u64)
-    }
+    /// Addresses of what comes home.
+    results: u64,
+    masks: u64,
+    digests: u64,
 }
 
 impl Branch {
@@ -626,7 +744,7 @@ impl Branch {
             outputs.push(address);
         }
         let preprocess = batch_preprocess(context, kernels, network, rig, (input_address, ends.tables[0]))?;
-        let masks = if options.masks { ends.home_at(ends.part.masks) } else { buffer(plan.mask_bytes() as u64)? };
+        let masks = if options.masks { ends.masks } else { buffer(plan.mask_bytes() as u64)? };
         let thresholds = Thresholds {
             score: network.network.score_threshold,
             iou: network.network.nms_iou,
@@ -636,7 +754,7 @@ impl Branch {
             outputs: &outputs,
             present: Some(ends.tables[1]),
             workspace: buffer(plan.workspace_bytes() as u64)?,
-            results: ends.home_at(ends.part.results),
+            results: ends.results,
             masks,
         };
         let decode = HeadDecode::new(context, kernels, &plan, thresholds, preprocess.letterboxes(), addresses)?;
@@ -649,7 +767,7 @@ impl Branch {
             let mut values = vec![value(input_address, input)];
             values.extend(outputs.iter().zip(engine.outputs()).map(|(address, tensor)| value(*address, tensor)));
             let workspace = buffer(DeviceDigest::workspace_bytes(&values) as u64)?;
-            Some(DeviceDigest::new(kernels, &values, workspace, ends.home_at(ends.part.digests))?)
+            Some(DeviceDigest::new(kernels, &values, workspace, ends.digests)?)
         } else {
             None
         };
@@ -715,7 +833,9 @@ impl Device<Tick> for GpuNode {
         };
         let mut faults = String::new();
         self.sizes.check(&mut slot.payload, &mut faults);
-        let begun = lane.begin(&self.networks, &slot.payload).map_err(|error| error.to_string());
+        let equipped = self.memory.equip(&mut slot.payload).map_err(GpuNodeError::Gpu);
+        let begun = equipped.and_then(|()| lane.begin(&self.networks, &mut slot.payload));
+        let begun = begun.map_err(|error| error.to_string());
         lane.busy = Some(Busy { ticket, slot, begun, faults });
         Ticket(ticket)
     }

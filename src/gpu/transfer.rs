@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::TransferMode;
 use super::abi::CatseyeProbeParams;
 use super::context::Context;
 use super::error::GpuError;
@@ -18,18 +19,6 @@ pub enum Transfer {
     /// Kernels read the host's memory.
     Mapped,
     /// An asynchronous copy, then kernels read the device's memory.
-    Copy,
-}
-
-/// What a person asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TransferMode {
-    /// What is faster on this device.
-    #[default]
-    Auto,
-    /// [`Transfer::Mapped`].
-    Mapped,
-    /// [`Transfer::Copy`].
     Copy,
 }
 
@@ -49,6 +38,14 @@ pub struct TransferTimes {
     pub mapped_ms: f32,
     /// Copied, then read.
     pub copied_ms: f32,
+}
+
+impl std::fmt::Display for TransferTimes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { mapped_ms, copied_ms } = self;
+        let way = if mapped_ms <= copied_ms { "read where they lie" } else { "copied to the device" };
+        write!(f, "pictures are {way}: {MEASURED_BYTES} bytes took {mapped_ms:.2} ms read in place, {copied_ms:.2} ms copied")
+    }
 }
 
 /// What the measurement moves: about four pictures of two megapixels in YUV 4:2:2.

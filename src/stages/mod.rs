@@ -16,6 +16,7 @@ pub mod track;
 pub mod unpack;
 
 use catseye_sensors::cloud::Point;
+use catseye_sensors::memory::HostBytes;
 use catseye_sensors::picture::Frame;
 
 use crate::log::packet::SensorPacket;
@@ -98,11 +99,11 @@ pub struct NetworkSlot {
     /// Masks, for networks that make them.
     pub masks: Vec<Masks>,
     /// What a device decoded, in place of the outputs.
-    pub results: Vec<u8>,
+    pub results: HostBytes,
     /// The device's digests: of the input, then of each output, where they are wanted.
     pub digests: Vec<u64>,
     /// The device's masks, where they are wanted.
-    pub mask_bytes: Vec<u8>,
+    pub mask_bytes: HostBytes,
 }
 
 impl Tick {

@@ -59,7 +59,7 @@ impl Stage<Tick> for Unpack {
                         copy_raw(layout, bytes, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
                     }
                     Content::Frame(frame) => {
-                        std::mem::swap(frame, &mut camera.frame);
+                        camera.frame.receive(frame);
                         Ok(())
                     }
                     _ => Err("expected a picture on a camera's channel".to_owned()),

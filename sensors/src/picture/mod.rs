@@ -10,6 +10,8 @@ pub mod h264;
 pub mod jpeg;
 pub mod png;
 
+use crate::memory::{HostBytes, HostMemory};
+
 /// The command that turns an H.265 video into one that can be decoded here.
 pub const H265_ADVICE: &str = "convert it with `ffmpeg -i in.mp4 -c:v libx264 out.mp4`";
 
@@ -226,7 +228,7 @@ pub struct Frame {
     height_px: u32,
     format: PixelFormat,
     full_range: bool,
-    data: Vec<u8>,
+    data: HostBytes,
 }
 
 impl Frame {
@@ -248,7 +250,7 @@ impl Frame {
             let found = data.len();
             return Err(PictureError::WrongBytes { format: format.name(), width_px, height_px, expected, found });
         }
-        Ok(Frame { width_px, height_px, format, full_range, data })
+        Ok(Frame { width_px, height_px, format, full_range, data: data.into() })
     }
 
     /// Width in pixels.
@@ -283,7 +285,28 @@ impl Frame {
 
     /// Takes the buffer out of the frame.
     pub fn into_data(self) -> Vec<u8> {
-        self.data
+        self.data.into_vec()
+    }
+
+    /// Lends memory to the frame, in which its pictures lie from now on, where they have room there.
+    pub fn lend(&mut self, memory: Box<dyn HostMemory>) {
+        self.data.lend(memory);
+    }
+
+    /// Where the pixels lie.
+    pub fn host_bytes(&self) -> &HostBytes {
+        &self.data
+    }
+
+    /// Takes another frame's picture: its buffer, for this one's, or where memory was lent to this frame a copy of the bytes.
+    pub fn receive(&mut self, other: &mut Frame) {
+        if self.data.lent().is_none() {
+            std::mem::swap(self, other);
+            return;
+        }
+        let Frame { width_px, height_px, format, full_range, ref data } = *other;
+        self.data.resize(data.len()).copy_from_slice(data);
+        (self.width_px, self.height_px, self.format, self.full_range) = (width_px, height_px, format, full_range);
     }
 
     /// Makes this a frame of the given size and gives its bytes to be filled; what they hold before is unspecified.
@@ -303,8 +326,7 @@ impl Frame {
         self.height_px = height_px;
         self.format = format;
         self.full_range = full_range;
-        self.data.resize(bytes, 0);
-        Ok(&mut self.data)
+        Ok(self.data.resize(bytes))
     }
 
     /// Makes this the empty frame but keeps the buffer, so that no half-decoded picture can be taken for a whole one.

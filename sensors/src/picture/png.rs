@@ -43,14 +43,14 @@ pub fn decode(bytes: &[u8], frame: &mut Frame, limits: &Limits) -> Result<(), Pi
     }
     frame.reset(width_px, height_px, PixelFormat::Rgb8, true, limits)?;
     // Alpha needs more room while decoding than the frame has in the end.
-    frame.data.resize(decoded_bytes.max(rgb_bytes), 0);
+    frame.data.resize(decoded_bytes.max(rgb_bytes));
     let decoded = reader.next_frame(&mut frame.data).map_err(refused);
     let finished = decoded.and_then(|info| reader.finish().map_err(refused).map(|()| info));
     let whole = matches!(&finished, Ok(info) if (info.width, info.height) == (width_px, height_px));
     if whole {
         to_rgb_in_place(&mut frame.data, color, rgb_bytes);
     }
-    frame.data.resize(rgb_bytes, 0);
+    frame.data.resize(rgb_bytes);
     match finished {
         Ok(_) if whole => Ok(()),
         Ok(_) => Err(damaged("the first picture of the animation does not fill the canvas")),

@@ -6,21 +6,22 @@
 //! for the batch (`catseye engine build MODEL --batch CAMERAS`).
 //!
 //! `cargo bench --features tensorrt --bench gpu_tick -- --models yolox_nano.onnx twinlitenet.onnx [--cameras N] [--digests]
-//! [--seconds S] [--json FILE]`
+//! [--mapped] [--same N] [--seconds S] [--json FILE]`
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use catseye::gpu::Transfer;
 use catseye::gpu::engine::Store;
 use catseye::gpu::load::{RigEngines, WantedEngine};
-use catseye::gpu::node::{GpuNode, NodeOptions, TickTimes};
+use catseye::gpu::node::{GpuNode, NodeOptions, OnLoss, TickTimes};
 use catseye::runtime::graph::{Device, Slot, Ticket};
 use catseye::runtime::pool::Pool;
-use catseye::stages::Tick;
 use catseye::stages::decode::Head;
 use catseye::stages::infer::{EnginePrecision, Model, picture_size};
 use catseye::stages::network::Network;
+use catseye::stages::{NetworkSlot, Tick};
 use catseye_calibration::rig::Rig;
 use catseye_sensors::picture::{Frame, PixelFormat};
 use clap::Parser;
@@ -54,6 +55,9 @@ struct Arguments {
     /// Runs of each part in a round.
     #[arg(long, default_value_t = 100)]
     runs: usize,
+    /// Runs one tick so many times, and fails where its bits differ.
+    #[arg(long, default_value_t = 0)]
+    same: usize,
     /// How long ticks come at a steady rate.
     #[arg(long, default_value_t = 0.0)]
     seconds: f64,
@@ -92,7 +96,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut lease = pool.acquire().ok_or("no slot is free")?;
     let times = node.time_parts(&mut lease.payload, arguments.rounds, arguments.runs)?;
     drop(lease);
-    let paced_ms = paced(&mut node, &pool, &arguments);
+    if arguments.same > 0 {
+        let others = same(&mut node, &pool, arguments.same);
+        println!("one tick {} times, two in flight: {others} times other bits than the first time", arguments.same);
+        if others > 0 {
+            return Err("the same tick gave other bits".into());
+        }
+    }
+    let paced = paced(&mut node, &pool, &arguments);
 
     let [up, home] = node.copied_bytes();
     let nodes = node.node_count().unwrap_or(0);
@@ -107,9 +118,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (submit, complete) = (Spread::of(host.submit_us), Spread::of(host.complete_us));
     println!("  host, from tick formed to launch returned: {}", submit.text("us"));
     println!("  host, completion: {}", complete.text("us"));
-    let paced = Spread::of(paced_ms);
+    let worst = worst(paced.clone());
+    let paced = Spread::of(paced.iter().map(|tick| tick.latency_ms).collect());
     if arguments.seconds > 0.0 {
         println!("  at {} Hz for {} s: {}", arguments.rate_hz, arguments.seconds, paced.text("ms"));
+        println!("  the slowest (ms): tick, latency = woken late + submit + device + rest");
+        for PacedTick { number, latency_ms, late_ms, submit_ms, device_ms } in &worst {
+            let rest_ms = latency_ms - late_ms - submit_ms - device_ms;
+            println!("  {number:>7} {latency_ms:8.3} = {late_ms:.3} + {submit_ms:.3} + {device_ms:.3} + {rest_ms:.3}");
+        }
     }
     if let Some(path) = &arguments.json {
         let value = json!({
@@ -159,15 +176,16 @@ fn load(arguments: &Arguments, rig: &Rig) -> Result<(GpuNode, Vec<Network>), Box
         masks: false,
         transfer: if arguments.mapped { Transfer::Mapped } else { Transfer::Copy },
     };
-    let (node, _) = engines.into_node(&networks, rig, options)?;
+    let (node, _) = engines.into_node(&networks, rig, options, OnLoss::End(Default::default()))?;
     Ok((node, networks))
 }
 
 /// Puts a picture into every camera of every slot.
 fn fill(pool: &Pool<Slot<Tick>>, cameras: usize) {
     let mut leases: Vec<_> = std::iter::from_fn(|| pool.acquire()).collect();
-    let mut state = 1_u64;
     for lease in &mut leases {
+        // every slot holds the same pictures, so that any of them is the same tick
+        let mut state = 1_u64;
         for camera in lease.payload.cameras.iter_mut().take(cameras) {
             let bytes = PixelFormat::Nv12.bytes_for(WIDTH_PX, HEIGHT_PX).unwrap_or(0);
             let mut noise = || {
@@ -213,19 +231,76 @@ fn one_tick(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, host: &mut Host) -> f64
     }
 }
 
-/// Latencies of ticks that come at a steady rate, in milliseconds.
-fn paced(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, arguments: &Arguments) -> Vec<f64> {
+/// A tick at a steady rate, and what its latency is made of, in milliseconds.
+#[derive(Clone, Copy)]
+struct PacedTick {
+    number: u32,
+    /// From when it was due to when its results were in the host's memory.
+    latency_ms: f64,
+    /// The thread woke up so much too late.
+    late_ms: f64,
+    /// The call that handed it to the device.
+    submit_ms: f64,
+    /// The device, copies included.
+    device_ms: f64,
+}
+
+/// Ticks that come at a steady rate. The thread sleeps until one is due and spins until it is done.
+fn paced(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, arguments: &Arguments) -> Vec<PacedTick> {
     let period = Duration::from_secs_f64(1.0 / arguments.rate_hz);
-    let ticks = (arguments.seconds * arguments.rate_hz) as u32;
+    let count = (arguments.seconds * arguments.rate_hz) as u32;
     let start = Instant::now();
-    let mut latencies_ms = Vec::with_capacity(ticks as usize);
-    for tick in 0..ticks {
-        if let Some(early) = (start + period * tick).checked_duration_since(Instant::now()) {
+    let mut ticks = Vec::with_capacity(count as usize);
+    let mut host = Host::default();
+    for number in 0..count {
+        let due = start + period * number;
+        if let Some(early) = due.checked_duration_since(Instant::now()) {
             std::thread::sleep(early);
         }
-        latencies_ms.push(one_tick(node, pool, &mut Host::default()));
+        let late_ms = due.elapsed().as_secs_f64() * 1e3;
+        let spent_ms = one_tick(node, pool, &mut host);
+        let submit_ms = host.submit_us.last().copied().unwrap_or(f64::NAN) * 1e-3;
+        let device_ms = node.last_device_ms().map_or(f64::NAN, f64::from);
+        ticks.push(PacedTick { number, latency_ms: late_ms + spent_ms, late_ms, submit_ms, device_ms });
     }
-    latencies_ms
+    ticks
+}
+
+/// The ten slowest of them, and where their time went.
+fn worst(mut ticks: Vec<PacedTick>) -> Vec<PacedTick> {
+    ticks.sort_by(|a, b| b.latency_ms.total_cmp(&a.latency_ms));
+    ticks.truncate(10);
+    ticks
+}
+
+/// One tick many times, two in flight: how often its digests or its results were others than the first time.
+fn same(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize) -> usize {
+    let mut flying = VecDeque::new();
+    let mut first: Option<Vec<Vec<u8>>> = None;
+    let (mut submitted, mut others) = (0, 0);
+    while submitted < times || !flying.is_empty() {
+        if submitted < times
+            && flying.len() < node.depth()
+            && let Some(lease) = pool.acquire()
+        {
+            flying.push_back(node.submit(lease));
+            submitted += 1;
+            continue;
+        }
+        let Some(ticket) = flying.pop_front() else { continue };
+        match node.complete(ticket) {
+            Err(again) => flying.push_front(again),
+            Ok(finished) => {
+                let bytes = |network: &NetworkSlot| {
+                    let digests = network.digests.iter().flat_map(|digest| digest.to_le_bytes());
+                    network.results.iter().copied().chain(digests).collect()
+                };
+                let found: Vec<Vec<u8>> = finished.slot.payload.networks.iter().map(bytes).collect();
+                others += usize::from(finished.result.is_err() || *first.get_or_insert_with(|| found.clone()) != found);
+            }
+        }
+    }
+    others
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

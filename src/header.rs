@@ -49,6 +49,9 @@ pub fn run_header(rig: &Rig, files: &Files, pipeline: &Pipeline, digests: Digest
         put(&key("backend_version"), model.backend.version.clone());
         put(&key("backend_threads"), model.backend.threads.to_string());
         put(&key("backend_reason"), model.backend.reason.clone());
+        if let Some(fallback) = &model.fallback {
+            put(&key("fallback"), format!("{} {}, {} threads", fallback.name, fallback.version, fallback.threads));
+        }
         if let Some(plan) = &model.backend.plan_sha256 {
             put(&key("plan_sha256"), plan.clone());
         }
@@ -110,9 +113,18 @@ fn lines(value: &Option<String>) -> Vec<&str> {
 pub fn mismatches(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Mismatch> {
     let decides = |key: &str| {
         let of_model = key.starts_with("model.")
-            && [".sha256", ".head", ".settings", ".backend", ".backend_version", ".backend_threads", ".plan_sha256"]
-                .iter()
-                .any(|end| key.ends_with(end));
+            && [
+                ".sha256",
+                ".head",
+                ".settings",
+                ".backend",
+                ".backend_version",
+                ".backend_threads",
+                ".plan_sha256",
+                ".fallback",
+            ]
+            .iter()
+            .any(|end| key.ends_with(end));
         let of_files = key.starts_with("decoder.") || key.starts_with("file.");
         of_model || of_files || ["rig.sha256", "classes", "digests"].contains(&key)
     };

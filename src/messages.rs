@@ -286,6 +286,15 @@ record! {
         pub message: String,
     }
 
+    /// Decision: the networks of a tick did not run where the run's header says. Written before the tick.
+    #[derive(Copy)]
+    pub struct NetworksDecision {
+        /// The tick.
+        pub tick: u64,
+        /// Where they ran.
+        pub place: NetworksPlace,
+    }
+
     /// One field's digest.
     pub struct FieldDigest {
         /// The field, as `front.objects`.
@@ -541,6 +550,17 @@ record_enum! {
         NoRoom = 7 => "no room in the tick",
         /// It reached its tick, but lay behind the horizon of the filter. The packet itself counts as consumed.
         LateForFilter = 8 => "late for the filter",
+    }
+
+    /// Where the networks of a tick ran.
+    pub enum NetworksPlace {
+        /// Where the run's header says.
+        #[default]
+        Configured = 0 => "configured",
+        /// Nowhere: the device failed, and nothing was seen.
+        Nowhere = 1 => "nowhere",
+        /// On the CPU, since the device had failed.
+        Cpu = 2 => "cpu",
     }
 
     /// How far a stage's bits reach.

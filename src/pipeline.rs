@@ -5,20 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use catseye_calibration::rig::{self, Can, CanQuantity, Rig};
 use catseye_sensors::can::dbc::{Dbc, DbcError};
 use catseye_sensors::picture::Limits;
 use thiserror::Error;
 
+use crate::gpu::TransferMode;
 #[cfg(feature = "tensorrt")]
 use crate::gpu::{
     load::{LoadEngineError, RigEngines, WantedEngine},
-    node::{GpuNodeError, NodeOptions},
+    node::{Fallback, GpuNodeError, NodeOptions, OnLoss},
     results::DeviceResults,
 };
-use crate::gpu::TransferMode;
 use crate::messages::WorldModel;
 use crate::runtime::graph::{Builder, Graph, GraphError, Options, Probe, Slot, Stage};
 use crate::runtime::latest::Reader;
@@ -170,8 +170,8 @@ pub struct Settings {
     pub backend: BackendChoice,
     /// Threads of each engine session.
     pub threads: usize,
-    /// The smallest type that TensorRT may compute in.
-    pub precision: EnginePrecision,
+    /// The smallest type that TensorRT may compute in; none for what the rig says of each model.
+    pub precision: Option<EnginePrecision>,
     /// SHA-256 of the TensorRT plan of a model, by the model's name, where it must be just that one.
     pub plans: BTreeMap<String, String>,
     /// Where TensorRT engines are; none for the user's own folder.
@@ -205,7 +205,7 @@ impl Default for Settings {
         Settings {
             backend: BackendChoice::Auto,
             threads: 1,
-            precision: EnginePrecision::default(),
+            precision: None,
             plans: BTreeMap::new(),
             engine_dir: None,
             masks: true,
@@ -237,6 +237,8 @@ pub struct LoadedModel {
     pub sha256: String,
     /// The engine.
     pub backend: BackendInfo,
+    /// What takes over when that one's device fails.
+    pub fallback: Option<BackendInfo>,
 }
 
 /// A graph that is ready to run, with its pool.
@@ -253,6 +255,8 @@ pub struct Pipeline {
     pub world: Reader<WorldModel>,
     /// What had to be assumed.
     pub assumptions: Vec<String>,
+    /// Why the run is to end, once a device has failed and nothing takes over.
+    pub device_lost: Arc<OnceLock<String>>,
 }
 
 impl Pipeline {
@@ -260,6 +264,7 @@ impl Pipeline {
     pub fn build(rig: &Rig, files: &Files, settings: Settings) -> Result<Self, PipelineError> {
         let lanes = settings.lanes.max(1);
         let mut assumptions = Vec::new();
+        let device_lost = Arc::new(OnceLock::new());
         let Loaded { mut models, runners } = load_models(rig, &settings, lanes, files, &mut assumptions)?;
         let class_names = merge_classes(rig, &mut models)?;
         let networks: Vec<Network> = models.iter().map(|model| model.network.clone()).collect();
@@ -298,17 +303,24 @@ impl Pipeline {
                     .lanes(copies(&mut || Ok(Box::new(DecodeStage::new(&networks, rig))))?);
             }
             #[cfg(feature = "tensorrt")]
-            Runners::Gpu(engines) => {
+            Runners::Gpu(engines, fallback) => {
                 let choice = engines.transfer(settings.transfer)?;
                 assumptions.extend(choice.measured.map(|times| times.to_string()));
                 let node = NodeOptions { digest_tensors: all, masks: settings.masks, transfer: choice.transfer };
-                let (node, plans) = engines.into_node(&networks, rig, node)?;
+                let on_loss = match fallback {
+                    None => OnLoss::End(Arc::clone(&device_lost)),
+                    Some(backends) => OnLoss::Cpu(Box::new(Fallback {
+                        preprocess: Preprocess::new(&networks, rig, all)?,
+                        infer: Infer::new(backends, all),
+                    })),
+                };
+                let (node, plans) = engines.into_node(&networks, rig, node, on_loss)?;
                 for tick in &mut ticks {
                     node.slot_memory().equip(tick).map_err(GpuNodeError::from)?;
                 }
                 builder = builder.device(Box::new(node)).lanes(copies(&mut || {
                     let readers = networks.iter().zip(&plans).map(|(network, plan)| {
-                        let reader: Box<dyn ReadRow> = Box::new(DeviceResults::new(plan));
+                        let reader: Box<dyn ReadRow> = Box::new(DeviceResults::new(plan, network));
                         (network.clone(), reader)
                     });
                     Ok(Box::new(DecodeStage::with_readers(readers.collect(), rig)))
@@ -328,7 +340,7 @@ impl Pipeline {
         let graph = builder.build(slots)?;
         let mut ticks = ticks.into_iter();
         let pool = Pool::new(slots, || Slot::new(ticks.next().unwrap_or_default()));
-        Ok(Pipeline { graph, pool, models, class_names, world, assumptions })
+        Ok(Pipeline { graph, pool, models, class_names, world, assumptions, device_lost })
     }
 }
 
@@ -342,9 +354,9 @@ struct Loaded {
 enum Runners {
     /// Sessions of an engine on the CPU: for each lane one of each model.
     Cpu(Vec<Vec<Box<dyn Backend>>>),
-    /// Engines on the GPU, one of each model.
+    /// Engines on the GPU, one of each model; and what takes over when it fails, where the rig wants that.
     #[cfg(feature = "tensorrt")]
-    Gpu(RigEngines),
+    Gpu(RigEngines, Option<Vec<Box<dyn Backend>>>),
 }
 
 /// A model of the rig, read.
@@ -371,7 +383,7 @@ fn load_models(
     let opened = rig.models.iter().map(|of_rig| open_model(rig, of_rig, files)).collect::<Result<Vec<_>, _>>()?;
     #[cfg(feature = "tensorrt")]
     if matches!(settings.backend, BackendChoice::Auto | BackendChoice::TensorRt) && !opened.is_empty() {
-        match load_engines(&opened, settings, assumptions) {
+        match load_engines(rig, &opened, settings, assumptions) {
             Err(PipelineError::Engine(error)) if settings.backend == BackendChoice::Auto => {
                 assumptions.push(format!("the networks run on the CPU: {error}"));
             }
@@ -408,6 +420,7 @@ fn open_model<'a>(rig: &'a Rig, of_rig: &'a rig::Model, files: &'a Files) -> Res
 /// The engines of all models, or why one is missing.
 #[cfg(feature = "tensorrt")]
 fn load_engines(
+    rig: &Rig,
     opened: &[OpenModel<'_>],
     settings: &Settings,
     assumptions: &mut Vec<String>,
@@ -420,18 +433,29 @@ fn load_engines(
             model: &opened.model,
             batch: opened.cameras.len(),
             size: opened.size,
-            precision: settings.precision,
+            precision: settings.precision.or(opened.of_rig.precision).unwrap_or_default(),
             plan_sha256: settings.plans.get(&opened.of_rig.name).map(String::as_str),
         };
         let (inputs, outputs, backend) = engines.load(&wanted)?;
         let mut network = opened.network(&inputs, &outputs, &mut more)?;
         network.is_on_device = true;
         let sha256 = opened.model.sha256_hex();
-        models.push(LoadedModel { network, file: opened.file.clone(), sha256, backend });
+        models.push(LoadedModel { network, file: opened.file.clone(), sha256, backend, fallback: None });
+    }
+    let mut fallback = None;
+    if rig.on_gpu_fault == rig::OnGpuFault::Cpu {
+        let mut backends = Vec::new();
+        for (opened, loaded) in opened.iter().zip(&mut models) {
+            let backend = load_backend(BackendChoice::Auto, &opened.model, settings.threads, opened.size)?;
+            check_batch(opened.model.file(), backend.inputs(), opened.cameras.len())?;
+            loaded.fallback = Some(backend.describe().clone());
+            backends.push(backend);
+        }
+        fallback = Some(backends);
     }
     // a run that falls back says these for itself
     assumptions.append(&mut more);
-    Ok(Loaded { models, runners: Runners::Gpu(engines) })
+    Ok(Loaded { models, runners: Runners::Gpu(engines, fallback) })
 }
 
 /// One session for each lane.
@@ -453,7 +477,7 @@ fn load_sessions(
     for _ in 1..lanes {
         backends.push(load_backend(choice, model, settings.threads, *size)?);
     }
-    Ok((LoadedModel { network, file: opened.file.clone(), sha256, backend }, backends))
+    Ok((LoadedModel { network, file: opened.file.clone(), sha256, backend, fallback: None }, backends))
 }
 
 impl OpenModel<'_> {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use catseye_calibration::rig::Rig;
@@ -14,8 +15,8 @@ use catseye_sensors::picture::Limits;
 use thiserror::Error;
 
 use crate::log::reader::{Ending, Event, LogReader, ReadError};
-use crate::log::{TOPIC_DROP, TOPIC_SNAPSHOT, TOPIC_TICK};
-use crate::messages::{Account, DropDecision, StateSnapshot, TickDecision};
+use crate::log::{TOPIC_DROP, TOPIC_NETWORKS, TOPIC_SNAPSHOT, TOPIC_TICK};
+use crate::messages::{Account, DropDecision, NetworksDecision, NetworksPlace, StateSnapshot, TickDecision};
 use crate::pipeline::Pipeline;
 use crate::runtime::graph::{GraphError, RestoreError, Running, Slot};
 use crate::runtime::pool::{Lease, Pool};
@@ -124,6 +125,8 @@ pub struct Summary {
     pub drive_s: f64,
     /// Whether somebody stopped it.
     pub stopped: bool,
+    /// Why the run ended early, where a device failed and the rig says that it ends then.
+    pub device_lost: Option<String>,
 }
 
 /// Recorded decisions, read ahead of the packets in bounded memory.
@@ -132,12 +135,15 @@ struct Decisions {
     range: Option<(u64, u64)>,
     /// Ticks up to this one are skipped, not run.
     skip_through: Option<u64>,
+    /// Where the networks of ticks that were read, and are not formed yet, ran.
+    networks: BTreeMap<u64, NetworksPlace>,
     ended: bool,
 }
 
 impl Decisions {
     fn open(path: &Path, range: Option<(u64, u64)>, skip_through: Option<u64>) -> Result<Self, ReadError> {
-        Ok(Decisions { reader: LogReader::open(path)?, range, skip_through, ended: false })
+        let networks = BTreeMap::new();
+        Ok(Decisions { reader: LogReader::open(path)?, range, skip_through, networks, ended: false })
     }
 
     /// Reads until `recorded` has ticks to go on with.
@@ -151,6 +157,10 @@ impl Decisions {
             let Event::Message(message) = event else { continue };
             match message.channel.topic.as_str() {
                 TOPIC_DROP => recorded.decide_drop(message.record::<DropDecision>(&path)?),
+                TOPIC_NETWORKS => {
+                    let NetworksDecision { tick, place } = message.record(&path)?;
+                    self.networks.insert(tick, place);
+                }
                 TOPIC_TICK => {
                     let decision = message.record::<TickDecision>(&path)?;
                     if self.range.is_some_and(|(_, last)| decision.tick > last) {
@@ -216,6 +226,14 @@ impl Edge {
                     decisions.range.is_some() || matches!(decisions.reader.ending(), Some(Ending::Cut { .. }));
                 decisions.ended && recorded.is_idle() && is_part
             }
+        }
+    }
+
+    /// Where the networks of a tick are to run.
+    fn networks_place(&mut self, tick: u64) -> NetworksPlace {
+        match self {
+            Edge::Fresh(_) => NetworksPlace::Configured,
+            Edge::Recorded(_, decisions) => decisions.networks.remove(&tick).unwrap_or_default(),
         }
     }
 
@@ -363,6 +381,7 @@ pub fn replay(
         running,
         pool: pipeline.pool,
         tap,
+        device_lost: pipeline.device_lost,
         pace: options.pace,
         pending: None,
         in_flight: VecDeque::new(),
@@ -388,6 +407,7 @@ struct Run {
     running: Running<Tick>,
     pool: Pool<Slot<Tick>>,
     tap: Tap,
+    device_lost: Arc<OnceLock<String>>,
     pace: Pace,
     /// A tick that waits for credit or for its time.
     pending: Option<Formed>,
@@ -413,7 +433,7 @@ impl Run {
         loop {
             let seen = self.running.epoch();
             let mut moved = self.collect()?;
-            let stopping = stop.load(Ordering::Relaxed);
+            let stopping = stop.load(Ordering::Relaxed) || self.device_lost.get().is_some();
             if !stopping {
                 moved |= self.admit()?;
             }
@@ -530,6 +550,7 @@ impl Run {
         tick.id = decision.tick;
         tick.reference_ns = decision.reference_ns;
         tick.partial = decision.partial;
+        tick.networks_place = self.edge.networks_place(decision.tick);
         tick.packets = packets;
         self.in_flight.push_back((decision, closed_ns));
         self.running.submit(slot);
@@ -559,6 +580,8 @@ impl Run {
     }
 
     fn finish(mut self, start: Start, stopped: bool, options: &Options) -> Result<Summary, ReplayError> {
+        let device_lost = self.device_lost.get().cloned();
+        let stopped = stopped || device_lost.is_some();
         let wall = self.started.elapsed();
         if let Some(formed) = self.pending.take() {
             self.edge.withdraw(formed);
@@ -589,6 +612,7 @@ impl Run {
             wall,
             drive_s: self.last_ns.saturating_sub(self.first_ns.unwrap_or(self.last_ns)) as f64 * 1e-9,
             stopped,
+            device_lost,
         })
     }
 }

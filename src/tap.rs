@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::log::writer::WriteError;
 use crate::messages::{
-    Account, CameraDetections, CameraTracks, DropDecision, Plan, StateSnapshot, TickDecision, WorldModel,
+    Account, CameraDetections, CameraTracks, DropDecision, NetworksPlace, Plan, StateSnapshot, TickDecision, WorldModel,
 };
 use crate::runtime::graph::{DigestNote, FaultNote, Slot, SnapshotNote, TimingNote};
 use crate::stages::decode::Masks;
@@ -59,6 +59,8 @@ pub struct Output {
     pub closed_ns: i64,
     /// What was left out since the tick before.
     pub drops: Vec<DropDecision>,
+    /// Where the networks ran.
+    pub networks_place: NetworksPlace,
     /// What failed.
     pub faults: Vec<FaultNote>,
     /// Digests.
@@ -171,6 +173,7 @@ impl Tap {
             decision,
             closed_ns,
             drops,
+            networks_place: slot.payload.networks_place,
             faults: slot.notes.faults.to_vec(),
             digests: slot.notes.digests.to_vec(),
             timings: slot.notes.timings.to_vec(),

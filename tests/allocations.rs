@@ -3,12 +3,10 @@
 //!
 //! What the inference engine and the picture decoders allocate inside `infer` and `unpack` is counted apart and printed.
 
-#![allow(unsafe_code)] // a global allocator cannot be written without
-
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -21,34 +19,7 @@ use catseye::runtime::pool::Pool;
 use catseye::stages::Tick;
 use catseye::tap::Tap;
 use common::{Drive, Run, drive, with_model};
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches a thread-local cell that needs
-// no destructor and no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use counting::allocations;
 
 /// Allocations of each stage in warm ticks, with those of the graph since the stage before (digests, notes).
 #[derive(Default)]
@@ -63,13 +34,13 @@ impl Probe<Tick> for Counts {
     fn before(&self, _: &str, tick: u64) {
         let mut so_far = self.so_far.lock().unwrap();
         if so_far.0 != tick {
-            *so_far = (tick, ALLOCATIONS.with(Cell::get));
+            *so_far = (tick, allocations());
         }
     }
 
     fn after(&self, stage: &str, tick: u64, _: &mut Tick) {
         let mut so_far = self.so_far.lock().unwrap();
-        let spent = ALLOCATIONS.with(Cell::get) - so_far.1;
+        let spent = allocations() - so_far.1;
         if tick >= self.warm_from {
             let mut stages = self.stages.lock().unwrap();
             match stages.get_mut(stage) {
@@ -80,7 +51,7 @@ impl Probe<Tick> for Counts {
             }
         }
         // what was allocated here is nobody's
-        so_far.1 = ALLOCATIONS.with(Cell::get);
+        so_far.1 = allocations();
     }
 }
 

@@ -7,11 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::onnx::{ANCHORS, constant_yolox, node, onnx, value};
-
-/// A network input of 32 x 32, as `constant_yolox` has boxes for.
-const INPUT: [u64; 4] = [1, 3, 32, 32];
-const CHANNELS: usize = 6;
+use common::onnx::{node, onnx, value};
+use common::small::{INPUT, workplace};
 
 fn catseye(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_catseye"));
@@ -40,26 +37,6 @@ fn assert_fails(output: &Output, parts: &[&str]) {
 
 fn assert_works(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{}", text(output));
-}
-
-/// A folder with a few pictures and a small network that sees something in them.
-fn workplace() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let pictures = folder.path().join("pictures");
-    std::fs::create_dir_all(&pictures).unwrap();
-    for index in 0..8_u8 {
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, 64, 48);
-        encoder.set_color(png::ColorType::Rgb);
-        let pixels: Vec<u8> = (0..64 * 48 * 3_u32).map(|at| (at * 7 + u32::from(index) * 31) as u8).collect();
-        encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
-        std::fs::write(pictures.join(format!("{index:05}.png")), bytes).unwrap();
-    }
-    let channels = CHANNELS * ANCHORS as usize;
-    let bias: Vec<f32> = (0..channels).map(|channel| 0.3 + 0.6 * (channel % 7) as f32 / 7.0).collect();
-    let network = constant_yolox(INPUT, CHANNELS as u64, &vec![[0.001; 3]; channels], &bias);
-    std::fs::write(folder.path().join("net.onnx"), network).unwrap();
-    folder
 }
 
 const REPLAY: [&str; 6] = ["replay", "pictures", "--model", "net.onnx", "--no-report", "--backend"];
@@ -126,6 +103,10 @@ fn engines_are_built_once_and_used_and_what_is_wrong_with_them_has_a_name() {
     assert_works(&replay(folder, &[&on_gpu[..], &["--output-dir", "gpu"]].concat()));
     let verify = ["replay", "gpu/drive.mcap", "--verify", "gpu/run.mcap", "--no-report", "--output-dir", "again"];
     assert_works(&catseye(folder, &verify));
+    // whichever way the pictures take to the device
+    for way in ["mapped", "copy"] {
+        assert_works(&catseye(folder, &[&verify[..], &["--transfer", way]].concat()));
+    }
     assert_works(&replay(folder, &["rten", "--output-dir", "cpu"]));
     assert_works(&catseye(folder, &["diff", "cpu/run.mcap", "gpu/run.mcap", "--tolerant", "--min-share", "1"]));
 

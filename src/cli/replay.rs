@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use catseye::diff::{Comparison, Verifier, stateful_stages};
+use catseye::gpu::TransferMode;
 use catseye::header::{mismatches, run_header};
 use catseye::log::RIG_ATTACHMENT;
 use catseye::log::import::{ImportKind, ImportReport};
@@ -61,9 +62,12 @@ pub struct Arguments {
     /// rten (built in).
     #[arg(long, default_value = "auto", value_parser = parse_backend)]
     backend: BackendChoice,
-    /// Which TensorRT engine is taken: fp32, fp16 or int8.
-    #[arg(long, default_value = "fp16", value_parser = parse_precision)]
-    precision: EnginePrecision,
+    /// Which TensorRT engine is taken: fp32, fp16 or int8 [default: the rig's, or fp16].
+    #[arg(long, value_parser = parse_precision)]
+    precision: Option<EnginePrecision>,
+    /// How pictures reach a GPU, which changes no bits: mapped (read in the host's memory), copy, or auto (what is faster).
+    #[arg(long, default_value = "auto", value_parser = parse_transfer)]
+    transfer: TransferMode,
     /// Folder of the TensorRT engines [default: CATSEYE_ENGINE_DIR, or catseye/engines in the user's cache].
     #[arg(long, value_name = "DIR")]
     engine_dir: Option<PathBuf>,
@@ -153,6 +157,10 @@ fn parse_backend(text: &str) -> Result<BackendChoice, String> {
 
 fn parse_precision(text: &str) -> Result<EnginePrecision, String> {
     EnginePrecision::from_name(text).ok_or_else(|| format!("expected fp32, fp16 or int8, found {text:?}"))
+}
+
+fn parse_transfer(text: &str) -> Result<TransferMode, String> {
+    TransferMode::from_name(text).ok_or_else(|| format!("expected auto, mapped or copy, found {text:?}"))
 }
 
 fn parse_pace(text: &str) -> Result<Pace, String> {
@@ -272,6 +280,10 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     say(&input, &summary, &collected, comparison.as_ref(), &paths, context);
     if arguments.open {
         open(outputs.report.as_deref());
+    }
+    if let Some(cause) = &summary.device_lost {
+        let help = "outputs are valid up to there; with `on_fault = \"cpu\"` under [gpu] in the rig the run goes on on the CPU";
+        return Err(problem(format!("the run ended after {} ticks: {cause}", summary.ticks), help));
     }
     Ok(match comparison {
         Some(comparison) if !comparison.is_equal() => Outcome::Different,
@@ -540,6 +552,7 @@ fn settings(arguments: &Arguments, input: &Input) -> miette::Result<Settings> {
     Ok(Settings {
         backend,
         precision: arguments.precision,
+        transfer: arguments.transfer,
         plans,
         engine_dir: arguments.engine_dir.clone(),
         masks: !arguments.no_report || arguments.video.is_some() || arguments.frames.is_some(),

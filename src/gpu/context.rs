@@ -103,6 +103,15 @@ impl Context {
         }
     }
 
+    /// The device's memory that nobody has, in bytes.
+    pub fn free_bytes(&self) -> Result<usize, GpuError> {
+        let driver = self.current()?;
+        let (mut free, mut all) = (0, 0);
+        // SAFETY: both places can be written.
+        self.answer("cuMemGetInfo_v2", unsafe { (driver.cuMemGetInfo_v2)(&raw mut free, &raw mut all) })?;
+        Ok(free)
+    }
+
     /// Waits for all work on the device.
     pub fn synchronize(&self) -> Result<(), GpuError> {
         let driver = self.current()?;

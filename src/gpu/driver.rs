@@ -51,6 +51,7 @@ functions! {
     cuCtxSetCurrent(sys::CUcontext);
     cuCtxSynchronize();
     cuCtxGetStreamPriorityRange(*mut c_int, *mut c_int);
+    cuMemGetInfo_v2(*mut usize, *mut usize);
     cuMemAlloc_v2(*mut sys::CUdeviceptr, usize);
     cuMemFree_v2(sys::CUdeviceptr);
     cuMemHostAlloc(*mut *mut c_void, usize, c_uint);

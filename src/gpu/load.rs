@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::decode::DecodePlan;
 use super::engine::{Store, StoreError, Stored};
-use super::node::{GpuNetwork, GpuNode, GpuNodeError, NodeOptions};
+use super::node::{GpuNetwork, GpuNode, GpuNodeError, NodeOptions, OnLoss};
 use super::tensorrt::{Engine, Library, Precision, TensorInfo, TensorRtError};
 use super::{Context, GpuError, Kernels, TransferChoice, TransferMode};
 use crate::stages::infer::{BackendInfo, EnginePrecision, Model, TensorSpec};
@@ -170,6 +170,11 @@ impl RigEngines {
         Ok((specs.0, specs.1, info))
     }
 
+    /// The device that they run on.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// How pictures reach the kernels.
     pub fn transfer(&self, mode: TransferMode) -> Result<TransferChoice, LoadEngineError> {
         Ok(mode.choose(&self.context)?)
@@ -197,11 +202,12 @@ impl RigEngines {
         networks: &[Network],
         rig: &Rig,
         options: NodeOptions,
+        on_loss: OnLoss,
     ) -> Result<(GpuNode, Vec<DecodePlan>), GpuNodeError> {
         let pairs = networks.iter().cloned().zip(self.engines);
         let networks: Vec<GpuNetwork> = pairs.map(|(network, engine)| GpuNetwork { network, engine }).collect();
         let plans = networks.iter().map(GpuNetwork::plan).collect::<Result<_, _>>()?;
-        Ok((GpuNode::new(&self.context, &self.kernels, networks, rig, options)?, plans))
+        Ok((GpuNode::new(&self.context, &self.kernels, networks, rig, options, on_loss)?, plans))
     }
 }
 

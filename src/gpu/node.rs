@@ -11,7 +11,7 @@
 
 use std::any::Any;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use catseye_calibration::rig::{Camera, Rig};
 use catseye_sensors::memory::{HostBytes, HostMemory};
@@ -27,10 +27,12 @@ use super::tensorrt::{Element, Engine, ExecutionContext, TensorInfo, TensorRtErr
 use super::{
     Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernels, PinnedBuffer, Priority, Stream, Transfer,
 };
-use crate::messages::{Level, MAX_DETECTIONS};
-use crate::runtime::graph::{Device, Fields, Finished, Slot, StageError, Ticket};
+use crate::messages::{Level, MAX_DETECTIONS, NetworksPlace};
+use crate::runtime::digest::digest_f32;
+use crate::runtime::graph::{Device, Fields, Finished, Slot, Stage, StageError, Ticket};
 use crate::runtime::pool::Lease;
-use crate::stages::network::{Network, PictureSizes, undistorted_cameras};
+use crate::stages::infer::Tensor;
+use crate::stages::network::{Infer, Network, PictureSizes, Preprocess, undistorted_cameras};
 use crate::stages::preprocess::{PreprocessError, Remap};
 use crate::stages::{NetworkSlot, Tick};
 
@@ -431,8 +433,10 @@ struct Lane {
     graph: Option<Graph>,
     branches: Vec<Branch>,
     stream: Stream,
-    /// The pictures are on the device.
+    /// Branches may begin.
     arrived: Event,
+    /// The device has begun with the tick.
+    begun: Event,
     /// All of the tick is done.
     done: Event,
     upload: Upload,
@@ -466,8 +470,49 @@ pub struct GpuNode {
     sizes: PictureSizes,
     digest_tensors: bool,
     next: u64,
-    /// Ticks for which there was no lane; the graph never sends one.
-    turned_away: Vec<(u64, Lease<Slot<Tick>>)>,
+    on_loss: OnLoss,
+    /// Whether the device can be used no more.
+    is_lost: bool,
+    /// The lane that completed a tick last.
+    last_lane: usize,
+    /// Ticks that did not need the device, until they are asked for.
+    ended: Vec<(u64, Finished<Tick>)>,
+}
+
+/// What happens when the device can be used no more.
+pub enum OnLoss {
+    /// Ticks see nothing from then on, and whoever runs them is told why.
+    End(Arc<OnceLock<String>>),
+    /// The networks run on the CPU.
+    Cpu(Box<Fallback>),
+}
+
+/// What takes the device's place on the CPU. It works while a tick is handed to the node, one after the other.
+pub struct Fallback {
+    /// Makes the tensors.
+    pub preprocess: Preprocess,
+    /// Runs the networks.
+    pub infer: Infer,
+}
+
+impl Fallback {
+    fn run(&mut self, tick: &mut Tick, networks: &[GpuNetwork], digest_tensors: bool) -> Result<(), StageError> {
+        for (slot, GpuNetwork { network, .. }) in tick.networks.iter_mut().zip(networks) {
+            let shape = [slot.cameras.len(), 3, network.layout.height, network.layout.width];
+            slot.input.reshape(&shape).map_err(|error| StageError(error.to_string()))?;
+        }
+        let mut faults = String::new();
+        for ran in [self.preprocess.run(tick), self.infer.run(tick)] {
+            if let Err(error) = ran {
+                add(&mut faults, &error.to_string());
+            }
+        }
+        for slot in tick.networks.iter_mut().filter(|_| digest_tensors) {
+            let tensors = std::iter::once(&slot.input).chain(&slot.outputs);
+            slot.digests.extend(tensors.map(|tensor| digest_f32(&tensor.data)));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(StageError(faults)) }
+    }
 }
 
 impl GpuNode {
@@ -478,6 +523,7 @@ impl GpuNode {
         networks: Vec<GpuNetwork>,
         rig: &Rig,
         options: NodeOptions,
+        on_loss: OnLoss,
     ) -> Result<Self, GpuNodeError> {
         let memory = SlotMemory::new(context, &networks, rig, options)?;
         let lanes = (0..DEPTH).map(|_| Lane::new(context, kernels, &networks, rig, &memory, options));
@@ -488,8 +534,63 @@ impl GpuNode {
             sizes: PictureSizes::new(rig),
             digest_tensors: options.digest_tensors,
             next: 0,
-            turned_away: Vec::new(),
+            on_loss,
+            is_lost: false,
+            last_lane: 0,
+            ended: Vec::with_capacity(DEPTH),
         })
+    }
+
+    /// Where the networks of a tick run: where its decision says, or what is left.
+    fn place(&self, tick: &Tick) -> NetworksPlace {
+        match (tick.networks_place, self.is_lost, &self.on_loss) {
+            (NetworksPlace::Configured, true, OnLoss::Cpu(_)) => NetworksPlace::Cpu,
+            (NetworksPlace::Configured, true, OnLoss::End(_)) => NetworksPlace::Nowhere,
+            (place, ..) => place,
+        }
+    }
+
+    /// Starts a tick on the device.
+    fn begin(&mut self, ticket: u64, mut slot: Lease<Slot<Tick>>) {
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.busy.is_none()) else {
+            // the graph never sends more than fit
+            forget(&mut slot.payload, NetworksPlace::Nowhere);
+            let result = Err(StageError("no lane of the GPU is free".to_owned()));
+            self.ended.push((ticket, Finished { slot, result }));
+            return;
+        };
+        let mut faults = String::new();
+        self.sizes.check(&mut slot.payload, &mut faults);
+        let equipped = self.memory.equip(&mut slot.payload).map_err(GpuNodeError::Gpu);
+        let begun = equipped.and_then(|()| lane.begin(&self.networks, &mut slot.payload));
+        let begun = begun.map_err(|error| error.to_string());
+        lane.busy = Some(Busy { ticket, slot, begun, faults });
+    }
+
+    /// Ends a tick without the device.
+    fn do_without(&mut self, ticket: u64, mut slot: Lease<Slot<Tick>>, place: NetworksPlace) {
+        let tick = &mut slot.payload;
+        forget(tick, place);
+        let result = match (&mut self.on_loss, place) {
+            (OnLoss::Cpu(fallback), NetworksPlace::Cpu) => fallback.run(tick, &self.networks, self.digest_tensors),
+            (_, NetworksPlace::Cpu) => {
+                Err(StageError("the networks of this tick ran on the CPU: none is loaded".to_owned()))
+            }
+            _ => Err(StageError("the GPU was lost".to_owned())),
+        };
+        self.ended.push((ticket, Finished { slot, result }));
+    }
+
+    /// After a failure: whether it was the device's last, and what comes of that.
+    fn note_loss(&mut self, faults: &mut String) {
+        let Err(cause) = self.memory.context.check() else { return };
+        self.is_lost = true;
+        match &self.on_loss {
+            OnLoss::Cpu(_) => add(faults, "the networks run on the CPU from here on"),
+            OnLoss::End(told) => {
+                let _ = told.set(cause.to_string());
+            }
+        }
     }
 
     /// Pieces of work of one tick's graph, once there is one.
@@ -507,17 +608,18 @@ impl GpuNode {
         self.lanes.first().map_or([0; 2], |lane| lane.copied)
     }
 
+    /// How long the device worked on the tick that was completed last, copies included.
+    pub fn last_device_ms(&self) -> Option<f32> {
+        let lane = self.lanes.get(self.last_lane)?;
+        lane.done.elapsed_ms(&lane.begun).ok()
+    }
+
     /// Times a tick's graph with these pictures, and what TensorRT alone takes in the same branches, in turns: so many rounds
     /// of so many runs. To be asked while no tick is in flight.
     ///
     /// # Errors
     /// [`GpuNodeError`].
-    pub fn time_parts(
-        &mut self,
-        tick: &mut Tick,
-        rounds: usize,
-        runs: usize,
-    ) -> Result<Vec<TickTimes>, GpuNodeError> {
+    pub fn time_parts(&mut self, tick: &mut Tick, rounds: usize, runs: usize) -> Result<Vec<TickTimes>, GpuNodeError> {
         self.memory.equip(tick)?;
         let Some(lane) = self.lanes.first_mut() else { return Ok(Vec::new()) };
         lane.upload.fill(&self.networks, &lane.branches, tick)?;
@@ -571,7 +673,8 @@ impl Lane {
             branches,
             stream: Stream::new(context, Priority::High)?,
             arrived: Event::without_time(context)?,
-            done: Event::without_time(context)?,
+            begun: Event::new(context)?,
+            done: Event::new(context)?,
             upload,
             home,
             copied: [0; 2],
@@ -591,6 +694,7 @@ impl Lane {
 
     fn begin_all(&mut self, networks: &[GpuNetwork], tick: &mut Tick) -> Result<(), GpuNodeError> {
         self.upload.fill(networks, &self.branches, tick)?;
+        self.stream.record(&self.begun)?;
         let up = self.upload.send(&self.stream, tick)?;
         if self.graph.is_none() {
             // TensorRT sets things up in a first run, which cannot be captured
@@ -824,43 +928,36 @@ impl Device<Tick> for GpuNode {
         self.lanes.len()
     }
 
-    fn submit(&mut self, mut slot: Lease<Slot<Tick>>) -> Ticket {
+    fn submit(&mut self, slot: Lease<Slot<Tick>>) -> Ticket {
         self.next += 1;
         let ticket = self.next;
-        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.busy.is_none()) else {
-            self.turned_away.push((ticket, slot));
-            return Ticket(ticket);
-        };
-        let mut faults = String::new();
-        self.sizes.check(&mut slot.payload, &mut faults);
-        let equipped = self.memory.equip(&mut slot.payload).map_err(GpuNodeError::Gpu);
-        let begun = equipped.and_then(|()| lane.begin(&self.networks, &mut slot.payload));
-        let begun = begun.map_err(|error| error.to_string());
-        lane.busy = Some(Busy { ticket, slot, begun, faults });
+        match self.place(&slot.payload) {
+            NetworksPlace::Configured => self.begin(ticket, slot),
+            place => self.do_without(ticket, slot, place),
+        }
         Ticket(ticket)
     }
 
     fn complete(&mut self, Ticket(ticket): Ticket) -> Result<Finished<Tick>, Ticket> {
-        if let Some(at) = self.turned_away.iter().position(|(of, _)| *of == ticket) {
-            let (_, mut slot) = self.turned_away.swap_remove(at);
-            forget(&mut slot.payload);
-            return Ok(Finished { slot, result: Err(StageError("no lane of the GPU is free".to_owned())) });
+        if let Some(at) = self.ended.iter().position(|(of, _)| *of == ticket) {
+            return Ok(self.ended.swap_remove(at).1);
         }
-        let is_mine = |lane: &&mut Lane| lane.busy.as_ref().is_some_and(|busy| busy.ticket == ticket);
-        let Some(lane) = self.lanes.iter_mut().find(is_mine) else { return Err(Ticket(ticket)) };
+        let is_mine = |lane: &Lane| lane.busy.as_ref().is_some_and(|busy| busy.ticket == ticket);
+        let found = self.lanes.iter().position(is_mine).and_then(|at| Some((at, self.lanes.get_mut(at)?)));
+        let Some((at, lane)) = found else { return Err(Ticket(ticket)) };
         let begun = matches!(&lane.busy, Some(Busy { begun: Ok(()), .. }));
-        let ended = if begun { lane.done.is_done() } else { Ok(true) };
-        if matches!(ended, Ok(false)) {
+        let done = if begun { lane.done.is_done() } else { Ok(true) };
+        if matches!(done, Ok(false)) {
             return Err(Ticket(ticket));
         }
         let Some(Busy { mut slot, begun, mut faults, .. }) = lane.busy.take() else { return Err(Ticket(ticket)) };
-        match begun.and(ended.map_err(|error| error.to_string())) {
+        self.last_lane = at;
+        match begun.and(done.map_err(|error| error.to_string())) {
             Ok(_) => lane.deliver(&mut slot.payload),
             Err(error) => {
-                forget(&mut slot.payload);
-                let gap = if faults.is_empty() { "" } else { "; " };
-                // writing to a string cannot fail
-                let _ = write!(faults, "{gap}{error}");
+                forget(&mut slot.payload, NetworksPlace::Nowhere);
+                add(&mut faults, &error);
+                self.note_loss(&mut faults);
             }
         }
         let result = if faults.is_empty() { Ok(()) } else { Err(StageError(faults)) };
@@ -880,11 +977,20 @@ impl Device<Tick> for GpuNode {
     }
 }
 
-/// Leaves nothing of an earlier tick behind.
-fn forget(tick: &mut Tick) {
+/// Leaves nothing of an earlier tick behind, and says where the networks ran instead.
+fn forget(tick: &mut Tick, place: NetworksPlace) {
+    tick.networks_place = place;
     for slot in &mut tick.networks {
         slot.results.clear();
         slot.digests.clear();
         slot.mask_bytes.clear();
+        slot.outputs.iter_mut().for_each(|output| *output = Tensor::default());
     }
+}
+
+/// Adds words to those of a fault.
+fn add(faults: &mut String, words: &str) {
+    let gap = if faults.is_empty() { "" } else { "; " };
+    // writing to a string cannot fail
+    let _ = write!(faults, "{gap}{words}");
 }

@@ -1,19 +1,24 @@
-//! What a device decoded, read row by row by the pipeline's decode stage.
+//! What the networks of a tick said, read row by row by the pipeline's decode stage: decoded by the device, or tensors of the
+//! CPU that took over from it.
 
 use super::decode::{DecodePlan, ResultReader};
 use crate::messages::CameraDetections;
 use crate::runtime::graph::StageError;
 use crate::stages::NetworkSlot;
-use crate::stages::decode::{Masks, View};
-use crate::stages::network::ReadRow;
+use crate::stages::decode::{Decode, Masks, View};
+use crate::stages::network::{Network, ReadRow};
 
-/// Reads the results that [`GpuNode`](super::node::GpuNode) brought home for one network.
-pub struct DeviceResults(ResultReader);
+/// Reads what [`GpuNode`](super::node::GpuNode) left for one network.
+pub struct DeviceResults {
+    device: ResultReader,
+    cpu: Box<dyn Decode>,
+}
 
 impl DeviceResults {
-    /// For results of this plan.
-    pub fn new(plan: &DecodePlan) -> Self {
-        DeviceResults(ResultReader::new(plan))
+    /// For results of this plan, and outputs of this network.
+    pub fn new(plan: &DecodePlan, network: &Network) -> Self {
+        let cpu = network.head.decoder(network.layout.width, network.layout.height, &network.outputs);
+        DeviceResults { device: ResultReader::new(plan), cpu }
     }
 }
 
@@ -25,10 +30,22 @@ impl ReadRow for DeviceResults {
         view: &View<'_>,
         seen: &mut CameraDetections,
     ) -> Result<(), StageError> {
-        self.0.read(&slot.results, row, view, seen).map_err(|error| StageError(error.to_string()))
+        if !slot.results.is_empty() {
+            return self.device.read(&slot.results, row, view, seen).map_err(|error| StageError(error.to_string()));
+        }
+        // where nothing came, the node has said why
+        if slot.outputs.iter().all(|output| output.data.is_empty()) {
+            Ok(())
+        } else {
+            self.cpu.read(slot, row, view, seen)
+        }
     }
 
     fn copy_masks(&self, slot: &NetworkSlot, row: usize, into: &mut Masks) {
-        self.0.read_masks(&slot.mask_bytes, row, into);
+        if slot.results.is_empty() {
+            self.cpu.copy_masks(slot, row, into);
+        } else {
+            self.device.read_masks(&slot.mask_bytes, row, into);
+        }
     }
 }

@@ -44,7 +44,10 @@ impl std::fmt::Display for TransferTimes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { mapped_ms, copied_ms } = self;
         let way = if mapped_ms <= copied_ms { "read where they lie" } else { "copied to the device" };
-        write!(f, "pictures are {way}: {MEASURED_BYTES} bytes took {mapped_ms:.2} ms read in place, {copied_ms:.2} ms copied")
+        write!(
+            f,
+            "pictures are {way}: {MEASURED_BYTES} bytes took {mapped_ms:.2} ms read in place, {copied_ms:.2} ms copied"
+        )
     }
 }
 

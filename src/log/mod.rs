@@ -31,6 +31,8 @@ pub const RIG_ATTACHMENT: &str = "rig.toml";
 pub const TOPIC_TICK: &str = "/catseye/decisions/tick";
 /// Topic of [`DropDecision`](crate::messages::DropDecision).
 pub const TOPIC_DROP: &str = "/catseye/decisions/drop";
+/// Topic of [`NetworksDecision`](crate::messages::NetworksDecision).
+pub const TOPIC_NETWORKS: &str = "/catseye/decisions/networks";
 /// Topic of [`FaultDecision`](crate::messages::FaultDecision).
 pub const TOPIC_FAULT: &str = "/catseye/decisions/fault";
 /// Topic of [`NoteNames`](crate::messages::NoteNames).

@@ -16,12 +16,12 @@ use super::packet::timestamp;
 use super::reader::{Ending, Event, LogReader, ReadError};
 use super::writer::{ChannelId, Compression, LogWriter, WriteError};
 use super::{
-    Channel, RIG_ATTACHMENT, RUN_HEADER, TOPIC_ACCOUNT, TOPIC_DETECTIONS, TOPIC_DROP, TOPIC_FAULT, TOPIC_PLAN,
-    TOPIC_SNAPSHOT, TOPIC_TICK, TOPIC_TRACKS, TOPIC_WORLD,
+    Channel, RIG_ATTACHMENT, RUN_HEADER, TOPIC_ACCOUNT, TOPIC_DETECTIONS, TOPIC_DROP, TOPIC_FAULT, TOPIC_NETWORKS,
+    TOPIC_PLAN, TOPIC_SNAPSHOT, TOPIC_TICK, TOPIC_TRACKS, TOPIC_WORLD,
 };
 use crate::messages::{
-    Account, CameraDetections, CameraTracks, DropDecision, FaultDecision, FieldDigest, Level, Plan, StageTiming,
-    StateSnapshot, TickDecision, WorldModel,
+    Account, CameraDetections, CameraTracks, DropDecision, FaultDecision, FieldDigest, Level, NetworksDecision,
+    NetworksPlace, Plan, StageTiming, StateSnapshot, TickDecision, WorldModel,
 };
 use crate::runtime::graph::{DigestNote, FaultNote, NO_GROUP, TimingNote};
 use crate::tap::{Body, Output, Sink, TapError};
@@ -43,6 +43,7 @@ pub struct RunWriter {
     copier: Option<Copier>,
     ticks: ChannelId,
     drops: ChannelId,
+    networks: ChannelId,
     faults: ChannelId,
     snapshots: ChannelId,
     detections: ChannelId,
@@ -99,6 +100,7 @@ impl RunWriter {
             notes: NotesWriter::create(&mut log, names.clone())?,
             ticks: log.channel(&Channel::of_record::<TickDecision>(TOPIC_TICK))?,
             drops: log.channel(&Channel::of_record::<DropDecision>(TOPIC_DROP))?,
+            networks: log.channel(&Channel::of_record::<NetworksDecision>(TOPIC_NETWORKS))?,
             faults: log.channel(&Channel::of_record::<FaultDecision>(TOPIC_FAULT))?,
             snapshots: log.channel(&Channel::of_record::<StateSnapshot>(TOPIC_SNAPSHOT))?,
             detections: log.channel(&Channel::of_record::<CameraDetections>(TOPIC_DETECTIONS))?,
@@ -125,6 +127,10 @@ impl RunWriter {
         self.closed_ns = output.closed_ns;
         for drop in &output.drops {
             log.write_record(self.drops, time_ns, drop)?;
+        }
+        let place = output.networks_place;
+        if place != NetworksPlace::Configured {
+            log.write_record(self.networks, time_ns, &NetworksDecision { tick, place })?;
         }
         log.write_record(self.ticks, time_ns, &output.decision)?;
         for fault in &output.faults {
@@ -325,6 +331,8 @@ pub struct RunReader {
     fields: BTreeMap<String, &'static str>,
     open: Option<Output>,
     drops: Vec<DropDecision>,
+    /// Of the tick that comes next.
+    networks_place: NetworksPlace,
     accounts: Vec<Account>,
 }
 
@@ -338,6 +346,7 @@ impl RunReader {
             fields: BTreeMap::new(),
             open: None,
             drops: Vec::new(),
+            networks_place: NetworksPlace::default(),
             accounts: Vec::new(),
         })
     }
@@ -384,6 +393,7 @@ impl RunReader {
                     closed_ns: decision.reference_ns,
                     decision,
                     drops: std::mem::take(&mut self.drops),
+                    networks_place: std::mem::take(&mut self.networks_place),
                     faults: Vec::new(),
                     digests: Vec::new(),
                     timings: Vec::new(),
@@ -397,6 +407,7 @@ impl RunReader {
             }
             match message.channel.topic.as_str() {
                 TOPIC_DROP => self.drops.push(message.record(&path)?),
+                TOPIC_NETWORKS => self.networks_place = message.record::<NetworksDecision>(&path)?.place,
                 TOPIC_ACCOUNT => self.accounts.push(message.record(&path)?),
                 _ => {}
             }

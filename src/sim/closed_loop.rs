@@ -418,6 +418,7 @@ impl Edge {
         tick.id = decision.tick;
         tick.reference_ns = decision.reference_ns;
         tick.partial = decision.partial;
+        tick.networks_place = Default::default();
         tick.packets = packets;
         let mut drops = Vec::new();
         self.ingest.take_drops(&mut drops);

@@ -20,7 +20,7 @@ use catseye_sensors::memory::HostBytes;
 use catseye_sensors::picture::Frame;
 
 use crate::log::packet::SensorPacket;
-use crate::messages::{CameraDetections, CameraTracks, DropDecision, Plan, WorldModel};
+use crate::messages::{CameraDetections, CameraTracks, DropDecision, NetworksPlace, Plan, WorldModel};
 use decode::Masks;
 use infer::Tensor;
 use preprocess::Letterbox;
@@ -34,6 +34,8 @@ pub struct Tick {
     pub reference_ns: i64,
     /// Whether a camera's or lidar's packet was missing.
     pub partial: bool,
+    /// Where its networks are to run, and then where they did.
+    pub networks_place: NetworksPlace,
     /// The packets, in total order.
     pub packets: Vec<SensorPacket>,
     /// One per camera of the rig.

@@ -738,6 +738,7 @@ mod tests {
         Output {
             closed_ns: 0,
             decision: TickDecision { tick, reference_ns, partial: tick == 3, ..TickDecision::default() },
+            networks_place: Default::default(),
             drops: vec![],
             faults: vec![],
             digests: vec![digest(0), digest(1)],
@@ -926,6 +927,7 @@ mod tests {
             tap: TapSummary::default(),
             wall: Duration::from_secs(15),
             drive_s: 12.0,
+            device_lost: None,
             stopped: false,
         };
         let table = summary_table(&summary, &collected);

@@ -135,6 +135,7 @@ mod tests {
         Output {
             closed_ns: 0,
             decision: TickDecision { tick, ..TickDecision::default() },
+            networks_place: Default::default(),
             drops: vec![],
             faults: vec![],
             digests: vec![],

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test uses its part
 
 pub mod onnx;
+pub mod small;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

@@ -12,7 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     CAN_QUANTITIES, Camera, Can, CanQuantity, CanSignal, Lidar, MAX_CAMERAS, MAX_SENSORS, Model, Mounting,
-    MountingPose, PictureFormat, Planner, Rig, RigError, RigProblem, SCHEMA, Sensor, SensorKind, Tick, Vehicle,
+    MountingPose, OnGpuFault, PictureFormat, Planner, Precision, Rig, RigError, RigProblem, SCHEMA, Sensor, SensorKind,
+    Tick, Vehicle,
 };
 use crate::camera::{BrownConrady, CameraModel, FTheta, FThetaError, FThetaPolynomial, KannalaBrandt, Projection};
 
@@ -398,11 +399,13 @@ fn rig(log: &mut Log, root: &Section, directory: PathBuf) -> Option<Rig> {
             "can",
             "model",
             "planner",
+            "gpu",
         ],
     );
     let name = root.text(log, "name");
     let vehicle = vehicle(log, root);
     let planner = planner(log, root);
+    let on_gpu_fault = on_gpu_fault(log, root);
     let cameras = root.each(log, "camera", camera);
     let lidars = root.each(log, "lidar", lidar);
     let radars = root.each(log, "radar", |log, section| sensor(log, section, SensorKind::Radar));
@@ -428,6 +431,7 @@ fn rig(log: &mut Log, root: &Section, directory: PathBuf) -> Option<Rig> {
         cans: cans?,
         models: models?,
         planner,
+        on_gpu_fault,
     })
 }
 
@@ -487,6 +491,14 @@ fn planner(log: &mut Log, root: &Section) -> Planner {
         ttc_brake_s: number("ttc_brake_s", default.ttc_brake_s),
         lane_width_m: number("lane_width_m", default.lane_width_m),
     }
+}
+
+fn on_gpu_fault(log: &mut Log, root: &Section) -> OnGpuFault {
+    let Some(section) = root.optional_table(log, "gpu") else { return OnGpuFault::default() };
+    section.allow(log, &["on_fault"]);
+    section
+        .optional(log, "on_fault", "\"stop\" or \"cpu\"", |value| OnGpuFault::from_name(&text(value)?))
+        .unwrap_or_default()
 }
 
 fn tick(log: &mut Log, root: &Section) -> Tick {
@@ -859,6 +871,7 @@ fn model(log: &mut Log, section: &Section) -> Option<Model> {
             "score_threshold",
             "nms_iou",
             "undistort",
+            "precision",
         ],
     );
     let name = unique_name(log, section, None);
@@ -876,6 +889,8 @@ fn model(log: &mut Log, section: &Section) -> Option<Model> {
     let score_threshold = section.number_or(log, "score_threshold", Range::Fraction, Model::SCORE_THRESHOLD);
     let nms_iou = section.number_or(log, "nms_iou", Range::Fraction, Model::NMS_IOU);
     let undistort = section.optional(log, "undistort", "true or false", DeValue::as_bool).unwrap_or(false);
+    let expected = "\"fp32\", \"fp16\" or \"int8\"";
+    let precision = section.optional(log, "precision", expected, |value| Precision::from_name(&text(value)?));
     Some(Model {
         name: name?,
         path,
@@ -887,6 +902,7 @@ fn model(log: &mut Log, section: &Section) -> Option<Model> {
         score_threshold,
         nms_iou,
         undistort,
+        precision,
     })
 }
 
@@ -949,6 +965,8 @@ cameras = ["front"]
         assert_eq!(camera.mounting.nominal.rpy_deg, [-90.0, 0.0, -90.0]);
         assert_eq!(rig.tick.trigger.as_deref(), Some("front"));
         assert_eq!(rig.planner, Planner::default());
+        assert_eq!(rig.on_gpu_fault, OnGpuFault::Stop);
+        assert_eq!(rig.models[0].precision, None);
         assert_eq!(rig.resolve(Path::new("toyota.dbc")), Path::new("some/where/toyota.dbc"));
         let can = rig.cans.first().unwrap();
         let signal = |signal: &str, scale: f64, offset: f64| CanSignal { signal: signal.to_owned(), scale, offset };
@@ -957,6 +975,17 @@ cameras = ["front"]
         let wheels = [signal("WHEEL.A", 1.0, 0.0), signal("WHEEL.B", 1.0, 1.5)];
         assert_eq!(can.signals[&CanQuantity::WheelRearLeft], wheels);
         assert_eq!(Rig::parse(&rig.to_toml(), "some/where/rig.toml"), Ok(rig));
+    }
+
+    #[test]
+    fn a_rig_says_how_the_gpu_is_used() {
+        let text = GOOD.replace("name = \"boxes\"", "name = \"boxes\"\nprecision = \"int8\"");
+        let rig = Rig::parse(&format!("{text}\n[gpu]\non_fault = \"cpu\"\n"), "rig.toml").unwrap();
+        assert_eq!((rig.on_gpu_fault, rig.models[0].precision), (OnGpuFault::Cpu, Some(Precision::Int8)));
+        let wrong = text.replace("int8", "fp8") + "\n[gpu]\non_fault = \"pray\"\n";
+        let error = Rig::parse(&wrong, "rig.toml").unwrap_err().to_string();
+        assert!(error.contains("gpu.on_fault: expected \"stop\" or \"cpu\", found \"pray\""), "{error}");
+        assert!(error.contains("precision: expected \"fp32\", \"fp16\" or \"int8\", found \"fp8\""), "{error}");
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Rig {
     pub models: Vec<Model>,
     /// Limits and wishes of the planner.
     pub planner: Planner,
+    /// What a run does when the GPU fails while it goes on.
+    pub on_gpu_fault: OnGpuFault,
 }
 
 /// Dimensions of the vehicle. The default is a mid-size car.
@@ -391,6 +393,8 @@ pub struct Model {
     pub nms_iou: f64,
     /// Whether pictures are freed from distortion before the model sees them.
     pub undistort: bool,
+    /// The smallest type that an engine compiled ahead may compute in; `None` for what the command line says.
+    pub precision: Option<Precision>,
 }
 
 impl Model {
@@ -412,7 +416,64 @@ impl Model {
             score_threshold: Self::SCORE_THRESHOLD,
             nms_iou: Self::NMS_IOU,
             undistort: false,
+            precision: None,
         }
+    }
+}
+
+/// The smallest type that an engine that is compiled ahead may compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floating point throughout.
+    Fp32,
+    /// 16-bit floating point where it is faster.
+    #[default]
+    Fp16,
+    /// 8-bit integers where it is faster.
+    Int8,
+}
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fp32, Self::Fp16, Self::Int8];
+
+    /// The name in rig files and on the command line: `fp32`, `fp16` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// The precision of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+}
+
+/// What a run does when the GPU fails while it goes on: nothing but a new process can use it then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGpuFault {
+    /// It ends in good order, and says why.
+    #[default]
+    Stop,
+    /// The networks run on the CPU from the next tick on. Its engines are loaded at the start.
+    Cpu,
+}
+
+impl OnGpuFault {
+    /// The name in rig files: `stop` or `cpu`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    /// The policy of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Stop, Self::Cpu].into_iter().find(|policy| policy.name() == name)
     }
 }
 
@@ -563,6 +624,7 @@ impl Rig {
             cans: Vec::new(),
             models: Vec::new(),
             planner: Planner::default(),
+            on_gpu_fault: OnGpuFault::default(),
         }
     }
 

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use super::{
-    Camera, Can, CanSignal, Lidar, Model, Mounting, MountingPose, Planner, Rig, SCHEMA, Sensor, Tick, Vehicle,
+    Camera, Can, CanSignal, Lidar, Model, Mounting, MountingPose, OnGpuFault, Planner, Rig, SCHEMA, Sensor, Tick,
+    Vehicle,
 };
 use crate::camera::{CameraModel, FThetaPolynomial};
 
@@ -25,6 +26,11 @@ pub(super) fn to_toml(rig: &Rig) -> String {
     rig.cans.iter().for_each(|can| self::can(&mut out, can));
     rig.models.iter().for_each(|model| self::model(&mut out, model));
     planner(&mut out, &rig.planner);
+    // a rig without the table is as old as those that were written before there was one: their digests stay
+    if rig.on_gpu_fault != OnGpuFault::default() {
+        out.table("[gpu]");
+        out.set("on_fault", text(rig.on_gpu_fault.name()));
+    }
     out.text
 }
 
@@ -213,6 +219,7 @@ fn model(out: &mut Writer, model: &Model) {
     out.number("score_threshold", model.score_threshold);
     out.number("nms_iou", model.nms_iou);
     out.set("undistort", model.undistort.to_string());
+    out.set_some("precision", model.precision.map(|precision| text(precision.name())));
 }
 
 fn planner(out: &mut Writer, planner: &Planner) {
@@ -233,7 +240,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{CanQuantity, PictureFormat};
+    use super::super::{CanQuantity, PictureFormat, Precision};
     use super::*;
     use crate::camera::{FTheta, KannalaBrandt};
 
@@ -291,7 +298,9 @@ mod tests {
             score_threshold: 0.25,
             nms_iou: 0.5,
             undistort: true,
+            precision: Some(Precision::Int8),
         });
+        rig.on_gpu_fault = OnGpuFault::Cpu;
         rig
     }
 

@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicBool;
 
 use catseye_calibration::pose::Pose;
 use catseye_calibration::rig::{
-    Camera, Lidar, Mounting, MountingPose, PictureFormat, Planner, Rig, RigError, SensorKind, Tick, Vehicle,
+    Camera, Lidar, Mounting, MountingPose, OnGpuFault, PictureFormat, Planner, Rig, RigError, SensorKind, Tick, Vehicle,
 };
 use nalgebra::{Matrix3, Vector3};
 use thiserror::Error;
@@ -321,6 +321,7 @@ fn rig_of(name: &str, vehicle: Vehicle, cameras: Vec<Camera>, lidars: Vec<Lidar>
         cans: Vec::new(),
         models: Vec::new(),
         planner: Planner::default(),
+        on_gpu_fault: OnGpuFault::default(),
     }
 }
 

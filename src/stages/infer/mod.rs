@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use model::{BackendChoice, EnginePrecision, Model, load_backend, picture_size};
+pub use catseye_calibration::rig::Precision as EnginePrecision;
+pub use model::{BackendChoice, Model, load_backend, picture_size};
 
 /// Most dimensions of a tensor.
 pub const MAX_RANK: usize = 8;

@@ -260,37 +260,6 @@ impl BackendChoice {
     }
 }
 
-/// The smallest type that an engine that is compiled ahead may compute in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EnginePrecision {
-    /// 32-bit floating point throughout.
-    Fp32,
-    /// 16-bit floating point where it is faster.
-    #[default]
-    Fp16,
-    /// 8-bit integers where it is faster.
-    Int8,
-}
-
-impl EnginePrecision {
-    /// All of them.
-    pub const ALL: [EnginePrecision; 3] = [EnginePrecision::Fp32, EnginePrecision::Fp16, EnginePrecision::Int8];
-
-    /// The name on the command line: `fp32`, `fp16` or `int8`.
-    pub fn name(self) -> &'static str {
-        match self {
-            EnginePrecision::Fp32 => "fp32",
-            EnginePrecision::Fp16 => "fp16",
-            EnginePrecision::Int8 => "int8",
-        }
-    }
-
-    /// The precision of this name.
-    pub fn from_name(name: &str) -> Option<EnginePrecision> {
-        EnginePrecision::ALL.into_iter().find(|precision| precision.name() == name)
-    }
-}
-
 /// Loads a model into an engine with a fixed number of threads (at least 1).
 ///
 /// `picture_size`, width and height, is the size of the pictures that will come; none takes what the model fixes. The
@@ -497,10 +466,6 @@ mod tests {
             assert_eq!(BackendChoice::from_name(choice.name()), Some(choice));
         }
         assert_eq!(BackendChoice::from_name("onnx"), None);
-        for precision in EnginePrecision::ALL {
-            assert_eq!(EnginePrecision::from_name(precision.name()), Some(precision));
-        }
-        assert_eq!(EnginePrecision::from_name("fp8"), None);
     }
 
     #[test]

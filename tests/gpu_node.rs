@@ -1,0 +1,289 @@
+//! The GPU's part of a tick on a real device: what it allocates when it is warm, and what becomes of a run whose GPU is lost.
+//! Without a GPU or TensorRT the tests say so and pass.
+#![cfg(feature = "tensorrt")]
+
+mod common;
+#[path = "common/counting.rs"]
+mod counting;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use catseye::gpu::abi::CatseyeProbeParams;
+use catseye::gpu::load::{RigEngines, WantedEngine};
+use catseye::gpu::node::{GpuNode, NodeOptions, OnLoss};
+use catseye::gpu::tensorrt::Library;
+use catseye::gpu::{Context, DeviceBuffer, GpuError, Kernel, Kernels, Priority, Stream, Transfer};
+use catseye::log::import::{ImportKind, ImportOptions, import};
+use catseye::messages::Detection;
+use catseye::runtime::graph::{Device, Probe, Slot};
+use catseye::runtime::pool::Pool;
+use catseye::stages::Tick;
+use catseye::stages::decode::Head;
+use catseye::stages::infer::{BackendChoice, EnginePrecision, Model, picture_size};
+use catseye::stages::network::Network;
+use catseye_calibration::rig::{self, OnGpuFault, Rig};
+use catseye_sensors::picture::{Frame, PixelFormat};
+use common::small::workplace;
+use common::{Drive, Run, Seen, opened, run};
+use counting::allocations;
+
+/// Tells a test that it runs in a process of its own, and in which folder.
+const FOLDER: &str = "CATSEYE_TEST_FOLDER";
+/// The tick at which the GPU is lost.
+const LAST_GOOD: u64 = 2;
+
+/// The device, if TensorRT is there too; why not is said.
+fn device() -> Option<Arc<Context>> {
+    let found = Context::open(0).map_err(|error| error.to_string());
+    let found = found.and_then(|context| match Library::find(&context, None) {
+        Ok(_) => Ok(context),
+        Err(error) => Err(error.to_string()),
+    });
+    found.inspect_err(|reason| eprintln!("skipped: {reason}")).ok()
+}
+
+fn catseye(folder: &Path, arguments: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_catseye"));
+    command.args(arguments).current_dir(folder).env("CATSEYE_ENGINE_DIR", folder.join("engines"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A folder with pictures, their log, a network and its engine.
+fn place() -> tempfile::TempDir {
+    let folder = workplace();
+    let (pictures, log) = (folder.path().join("pictures"), folder.path().join("drive.mcap"));
+    import(ImportKind::Pictures, &pictures, &log, &ImportOptions::default(), &mut |_, _| {}).unwrap();
+    catseye(folder.path(), &["engine", "build", "net.onnx", "--precision", "fp32", "--level", "0"]);
+    folder
+}
+
+fn on_gpu(folder: &Path) -> Run {
+    let mut run = Run::new(2);
+    run.settings.backend = BackendChoice::TensorRt;
+    run.settings.precision = Some(EnginePrecision::Fp32);
+    run.settings.engine_dir = Some(folder.join("engines"));
+    run
+}
+
+fn drive_in(folder: &Path) -> Drive {
+    let mut drive = opened(folder.join("drive.mcap"));
+    let cameras = drive.rig.cameras.iter().map(|camera| camera.name.clone()).collect();
+    drive.rig.models.push(rig::Model::new("net", Some(folder.join("net.onnx")), cameras));
+    drive
+}
+
+/// Slots with pictures, and the node that looks at them.
+fn node(folder: &Path, transfer: Transfer) -> (GpuNode, Pool<Slot<Tick>>) {
+    let mut rig = Rig::default_camera(64, 48);
+    rig.name = "test".to_owned();
+    let model = Model::load(&folder.join("net.onnx")).unwrap();
+    let mut engines = RigEngines::open(Some(&folder.join("engines"))).unwrap();
+    let precision = EnginePrecision::Fp32;
+    let wanted = WantedEngine { model: &model, batch: 1, size: None, precision, plan_sha256: None };
+    let (inputs, outputs, _) = engines.load(&wanted).unwrap();
+    let (width, height) = picture_size(model.file(), &inputs, None).unwrap();
+    let networks = [Network {
+        name: "net".to_owned(),
+        head: Head::Yolox,
+        layout: Head::Yolox.layout(width, height),
+        cameras: vec![0],
+        outputs,
+        class_names: Vec::new(),
+        class_offset: 0,
+        score_threshold: 0.3,
+        nms_iou: 0.45,
+        is_on_device: true,
+    }];
+    let options = NodeOptions { digest_tensors: true, masks: true, transfer };
+    let (node, _) = engines.into_node(&networks, &rig, options, OnLoss::End(Arc::default())).unwrap();
+    let pool = Pool::new(4, || {
+        let mut tick = Tick::new(1, 0, &networks);
+        let data = (0..64 * 48 * 3_u32).map(|at| (at * 7) as u8).collect();
+        tick.cameras[0].frame = Frame::new(64, 48, PixelFormat::Rgb8, true, data).unwrap();
+        tick.cameras[0].present = true;
+        node.slot_memory().equip(&mut tick).unwrap();
+        Slot::new(tick)
+    });
+    (node, pool)
+}
+
+/// Sends ticks through the node, two in flight, and gives what the last one saw.
+fn go_round(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, ticks: usize) -> (Vec<u8>, u64) {
+    let mut seen = (Vec::new(), 0);
+    for tick in 0..ticks {
+        let mut open = [0, 1].map(|_| node.submit(pool.acquire().unwrap())).map(Some);
+        for ticket in &mut open {
+            while let Some(asked) = ticket.take() {
+                match node.complete(asked) {
+                    Err(again) => *ticket = Some(again),
+                    Ok(finished) => {
+                        finished.result.unwrap();
+                        let network = &finished.slot.payload.networks[0];
+                        if tick + 1 == ticks {
+                            seen = (network.results.to_vec(), network.digests[0]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn warm_ticks_allocate_nothing_and_both_ways_to_the_device_give_the_same() {
+    let Some(context) = device() else { return };
+    let folder = place();
+    let mut seen = Vec::new();
+    for transfer in [Transfer::Copy, Transfer::Mapped] {
+        let (mut node, pool) = node(folder.path(), transfer);
+        go_round(&mut node, &pool, 10);
+        let before = (allocations(), context.free_bytes().unwrap());
+        let last = go_round(&mut node, &pool, 199);
+        // what is kept for the comparison is one
+        let spent = allocations() - before.0 - 1;
+        println!("{transfer:?}: {spent} allocations on the host in 398 ticks");
+        assert_eq!((spent, context.free_bytes().unwrap()), (0, before.1));
+        seen.push(last);
+    }
+    assert!(!seen[0].0.is_empty());
+    assert_eq!(seen[0], seen[1]);
+}
+
+/// Runs a test of this file in a process of its own: a lost GPU is lost for all of a process.
+fn apart(test: &str, folder: &Path) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]).env(FOLDER, folder);
+    let output = command.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{test}: {}: {said}", output.status);
+    println!("{said}");
+}
+
+/// Lets a kernel write where no memory is, just before the networks of a tick.
+struct Fault {
+    stream: std::sync::Mutex<Stream>,
+    kernel: Kernel,
+}
+
+impl Fault {
+    fn new() -> Self {
+        let context = Context::open(0).unwrap();
+        let kernel = Kernels::load(&context).unwrap().get("catseye_probe").unwrap();
+        Fault { stream: Stream::new(&context, Priority::Normal).unwrap().into(), kernel }
+    }
+}
+
+impl Probe<Tick> for Fault {
+    fn before(&self, stage: &str, tick: u64) {
+        if stage == "infer" && tick == LAST_GOOD + 1 {
+            let params = CatseyeProbeParams { source: 8, target: 8, bytes: 64, pattern: 0, reserved: 0 };
+            let stream = self.stream.lock().unwrap();
+            stream.launch(&self.kernel, [1; 3], [32, 1, 1], 0, &params).unwrap();
+            assert!(stream.synchronize().is_err());
+        }
+    }
+
+    fn after(&self, _: &str, _: u64, _: &mut Tick) {}
+}
+
+fn objects(seen: &[Seen]) -> Vec<Vec<Detection>> {
+    seen.iter().map(|seen| seen.body.as_ref().unwrap().detections[0].objects.to_vec()).collect()
+}
+
+/// A run whose GPU is lost, by a rig with this policy.
+fn lose_the_gpu(folder: &Path, policy: OnGpuFault) -> (Vec<Seen>, catseye::replay::Summary) {
+    let mut drive = drive_in(folder);
+    drive.rig.on_gpu_fault = policy;
+    let mut faulty = on_gpu(folder);
+    faulty.settings.probe = Some(Arc::new(Fault::new()));
+    faulty.out = Some(folder.join(format!("{}.mcap", policy.name())));
+    faulty.record = true;
+    run(&drive, faulty)
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn in_a_process_that_stops() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let (seen, summary) = lose_the_gpu(Path::new(&folder), OnGpuFault::Stop);
+    let cause = summary.device_lost.unwrap();
+    println!("{} ticks, then: {cause}", summary.ticks);
+    assert!(cause.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{cause}");
+    assert!(summary.stopped && summary.ticks > LAST_GOOD + 1, "{} ticks", summary.ticks);
+    let lost = &seen[LAST_GOOD as usize + 1];
+    assert!(lost.faults.iter().any(|fault| fault.contains("CUDA_ERROR_ILLEGAL_ADDRESS")), "{:?}", lost.faults);
+    assert!(objects(&seen)[LAST_GOOD as usize + 1].is_empty());
+    assert!(!objects(&seen)[0].is_empty());
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn in_a_process_that_goes_on() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let (seen, summary) = lose_the_gpu(folder, OnGpuFault::Cpu);
+    assert_eq!((summary.device_lost, summary.stopped), (None, false));
+    let mut cpu = Run::new(2);
+    // what takes over is what `auto` takes where there is no engine
+    cpu.settings.backend = BackendChoice::Auto;
+    cpu.settings.engine_dir = Some(folder.join("no-engines"));
+    let (on_cpu, _) = run(&drive_in(folder), cpu);
+    assert_eq!(seen.len(), on_cpu.len());
+    let (found, expected) = (objects(&seen), objects(&on_cpu));
+    assert!(found[LAST_GOOD as usize + 1].is_empty());
+    assert!(!found.last().unwrap().is_empty());
+    // the tick after the lost one may have been on the device already
+    assert_eq!(found[LAST_GOOD as usize + 3..], expected[LAST_GOOD as usize + 3..]);
+    assert!(Context::open(0).is_err() || DeviceBuffer::new(&Context::open(0).unwrap(), 64).is_err());
+}
+
+#[test]
+fn a_kernel_that_fails_ends_the_run_or_hands_it_to_the_cpu_as_the_rig_says() {
+    if device().is_none() {
+        return;
+    }
+    let folder = place();
+    for (test, log) in [("in_a_process_that_stops", "stop.mcap"), ("in_a_process_that_goes_on", "cpu.mcap")] {
+        apart(test, folder.path());
+        // a run that lost its GPU replays to the bits that it had, on one that works
+        catseye(folder.path(), &["replay", log, "--verify", log, "--no-report", "--output-dir", "again"]);
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn in_a_process_without_memory() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let context = Context::open(0).unwrap();
+    let mut taken = Vec::new();
+    for bytes in [1 << 30, 1 << 26, 1 << 21] {
+        while let Ok(buffer) = DeviceBuffer::new(&context, bytes) {
+            taken.push(buffer);
+        }
+    }
+    let error = DeviceBuffer::new(&context, 1 << 26).unwrap_err();
+    assert!(matches!(error, GpuError::OutOfMemory { .. }), "{error}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_catseye"));
+    let arguments = ["replay", "pictures", "--model", "net.onnx", "--backend", "tensorrt", "--precision", "fp32"];
+    let output = command.args(arguments).current_dir(folder).env("CATSEYE_ENGINE_DIR", folder.join("engines"));
+    let output = output.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    println!("{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("out of memory") || said.contains("out_of_memory"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_device_without_memory_is_named_at_the_start() {
+    if device().is_none() {
+        return;
+    }
+    let folder = place();
+    apart("in_a_process_without_memory", folder.path());
+}

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use catseye::stages::decode::Head;
 use clap::{Args, Subcommand, ValueEnum};
 
 /// Arguments of `engine`.
@@ -52,7 +53,7 @@ struct Build {
     /// ONNX models.
     #[arg(required = true, value_name = "MODEL.onnx")]
     models: Vec<PathBuf>,
-    /// The smallest type that layers may compute in. int8 takes models with Q and DQ nodes.
+    /// The smallest type that layers may compute in. int8 takes models with Q and DQ nodes, or pictures to calibrate with.
     #[arg(long, value_enum, default_value = "fp16")]
     precision: PrecisionName,
     /// Let matrix products round their operands to 10 bits.
@@ -70,11 +71,24 @@ struct Build {
     /// Limit of the scratch memory of one layer.
     #[arg(long, value_name = "MIB")]
     workspace_mib: Option<u32>,
+    /// A log whose pictures give the ranges of 8-bit tensors, by entropy; up to TensorRT 10.
+    #[arg(long, value_name = "LOG")]
+    calibrate: Option<PathBuf>,
+    /// How many of them, evenly spread over the log.
+    #[arg(long, value_name = "N", default_value_t = 256, requires = "calibrate", value_parser = clap::value_parser!(u32).range(1..))]
+    calibration_pictures: u32,
+    /// How the model's input is made for that, where it cannot be recognised: a head's name, as for `replay`.
+    #[arg(long, requires = "calibrate", value_parser = parse_head)]
+    head: Option<Head>,
     /// Build for a deep learning accelerator, with the GPU for what it cannot run.
     #[arg(long, value_name = "CORE")]
     dla: Option<u8>,
     #[command(flatten)]
     place: Place,
+}
+
+fn parse_head(name: &str) -> Result<Head, String> {
+    Head::from_name(name).map_err(|error| error.to_string())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -107,7 +121,7 @@ mod with_tensorrt {
     use catseye::gpu::engine::golden::check;
     use catseye::gpu::engine::make::make;
     use catseye::gpu::engine::record::Capture;
-    use catseye::gpu::engine::{Made, Request, Store, Stored, Verdict};
+    use catseye::gpu::engine::{CalibrationLog, Made, Request, Store, Stored, Verdict};
     use catseye::gpu::tensorrt::{
         BuildOptions, Element, Library, Listener, Phase, Precision, Severity, TensorInfo, TensorRtError,
     };
@@ -147,7 +161,7 @@ mod with_tensorrt {
                 told.set(&format!("{} {}/{}", phase.name, phase.step, phase.steps));
                 if STOP.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let made = make(&library, &store, &model, &request, None, &mut progress);
+            let made = make(&library, &store, &model, &request, &mut progress);
             drop(ticker);
             let made =
                 made.map_err(|error| problem(error, "the messages of TensorRT say more: CATSEYE_TENSORRT_LOG=1"))?;
@@ -188,7 +202,12 @@ mod with_tensorrt {
             workspace_bytes: arguments.workspace_mib.map(|mib| u64::from(mib) << 20),
             dla_core: arguments.dla,
         };
-        Request { options, batch: arguments.batch, input_size: arguments.input_size }
+        let calibration = arguments.calibrate.clone().map(|path| CalibrationLog {
+            path,
+            pictures: arguments.calibration_pictures,
+            head: arguments.head,
+        });
+        Request { options, batch: arguments.batch, input_size: arguments.input_size, calibration }
     }
 
     fn tell_made(made: &Made) {

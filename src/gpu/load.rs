@@ -211,7 +211,8 @@ impl RigEngines {
     }
 }
 
-fn specs(tensors: &[TensorInfo]) -> Vec<TensorSpec> {
+/// Tensors of an engine or a network as those of a model.
+pub fn specs(tensors: &[TensorInfo]) -> Vec<TensorSpec> {
     let size = |size: &Option<u64>| size.and_then(|size| usize::try_from(size).ok());
     let spec =
         |tensor: &TensorInfo| TensorSpec { name: tensor.name.clone(), shape: tensor.shape.iter().map(size).collect() };

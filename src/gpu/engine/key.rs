@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::calibrate::{CalibrateError, CalibrationLog};
 use crate::gpu::DeviceInfo;
 use crate::gpu::tensorrt::{BuildOptions, Precision, Version};
 use crate::header::sha256_hex;
@@ -20,6 +21,8 @@ pub struct Request {
     pub batch: Option<u32>,
     /// Width and height of the pictures in pixels; none for the model's own.
     pub input_size: Option<(u32, u32)>,
+    /// Where the ranges of 8-bit tensors come from, for models without Q and DQ nodes.
+    pub calibration: Option<CalibrationLog>,
 }
 
 /// An engine's identity.
@@ -50,14 +53,25 @@ pub struct EngineKey {
     pub batch: Option<u32>,
     /// Width and height of the pictures in pixels.
     pub input_size: Option<(u32, u32)>,
+    /// Pictures that the ranges of 8-bit tensors come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
 }
 
 impl EngineKey {
     /// The key of a model's engine on a device.
-    #[must_use]
-    pub fn new(file: &str, model_sha256: &str, device: &DeviceInfo, version: Version, request: &Request) -> EngineKey {
+    ///
+    /// # Errors
+    /// [`CalibrateError::Io`], where the log that calibrates cannot be read.
+    pub fn new(
+        file: &str,
+        model_sha256: &str,
+        device: &DeviceInfo,
+        version: Version,
+        request: &Request,
+    ) -> Result<EngineKey, CalibrateError> {
         let options = &request.options;
-        EngineKey {
+        Ok(EngineKey {
             model: model_name(file),
             model_sha256: model_sha256.to_owned(),
             tensorrt: version.to_string(),
@@ -70,7 +84,8 @@ impl EngineKey {
             dla_core: options.dla_core,
             batch: request.batch,
             input_size: request.input_size,
-        }
+            calibration: request.calibration.as_ref().map(CalibrationLog::identity).transpose()?,
+        })
     }
 
     /// SHA-256 of everything but the model's name, which decides nothing.
@@ -122,7 +137,7 @@ pub(super) mod tests {
             memory_bytes: 1 << 35,
         };
         let version = Version { major: 8, minor: 5, patch: 2 };
-        EngineKey::new("models/yolox nano.onnx", "00ff", &device, version, &Request::default())
+        EngineKey::new("models/yolox nano.onnx", "00ff", &device, version, &Request::default()).unwrap()
     }
 
     #[test]

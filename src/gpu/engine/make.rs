@@ -4,15 +4,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::calibrate::{CalibrateError, CalibrationBatches, CalibrationLog};
 use super::golden::{SEED, noise};
 use super::key::{EngineKey, Request};
 use super::layers::LayerSummary;
 use super::record::{Capture, EngineRecord, FORMAT, Golden};
 use super::run::Runner;
 use super::store::{Store, StoreError, Stored};
+use crate::gpu::load::specs;
 use crate::gpu::tensorrt::{Builder, Calibration, Direction, Engine, Library, Phase, TensorRtError};
 use crate::header::sha256_hex;
-use crate::stages::infer::Model;
+use crate::stages::decode::Head;
+use crate::stages::infer::{Model, TensorSpec};
 
 /// Runs that the time in the record is the median of.
 const TIMED_RUNS: usize = 50;
@@ -34,6 +37,9 @@ pub enum BuildError {
         /// Its shape.
         found: String,
     },
+    /// The log that calibrates.
+    #[error("calibration: {0}")]
+    Calibrate(#[from] CalibrateError),
     /// A second run gave other bits than the first.
     #[error("{output}: two runs of the engine gave different bits")]
     NotRepeatable {
@@ -63,11 +69,10 @@ pub fn make(
     store: &Store,
     model: &Model,
     request: &Request,
-    calibration: Option<Calibration<'_>>,
     progress: &mut (dyn FnMut(Phase<'_>) -> ControlFlow<()> + Send),
 ) -> Result<Made, BuildError> {
     let info = library.context().info();
-    let key = EngineKey::new(model.file(), &model.sha256_hex(), info, library.version(), request);
+    let key = EngineKey::new(model.file(), &model.sha256_hex(), info, library.version(), request)?;
     if let Ok(Some(stored)) = store.find(&key)
         && stored.plan().is_ok()
         && stored.golden().is_ok()
@@ -79,7 +84,19 @@ pub fn make(
     builder.parse(model.file(), model.bytes())?;
     fix_shapes(&mut builder, request)?;
     let start = Instant::now();
-    let built = builder.build(&request.options, &store.timing_cache(&key), calibration, progress)?;
+    let built = match &request.calibration {
+        None => builder.build(&request.options, &store.timing_cache(&key), None, progress)?,
+        Some(log) => {
+            let mut batches = open_batches(library, &builder, model, log)?;
+            let mut next = |_: &[&str]| Some(vec![batches.next_batch()?]);
+            let calibration = Calibration { batches: &mut next, table: None };
+            let built = builder.build(&request.options, &store.timing_cache(&key), Some(calibration), progress);
+            if let Some(failure) = batches.failure.take() {
+                return Err(failure.into());
+            }
+            built?
+        }
+    };
     let build_seconds = start.elapsed().as_secs_f64();
     drop(builder);
     if let Some(timings) = &built.timing_cache {
@@ -104,6 +121,29 @@ pub fn make(
     };
     let stored = store.keep(record, &built.plan, &outputs.concat())?;
     Ok(Made { stored, is_new: true })
+}
+
+/// The pictures of a log in batches of the network's input.
+fn open_batches(
+    library: &Library,
+    builder: &Builder,
+    model: &Model,
+    log: &CalibrationLog,
+) -> Result<CalibrationBatches, BuildError> {
+    let (inputs, outputs) = (specs(&builder.tensors(Direction::Input)?), specs(&builder.tensors(Direction::Output)?));
+    let [TensorSpec { shape, .. }] = inputs.as_slice() else {
+        let found = format!("{} inputs", inputs.len());
+        return Err(CalibrateError::NoPictures { found }.into());
+    };
+    let [Some(batch), Some(3), Some(height), Some(width)] = *shape.as_slice() else {
+        return Err(CalibrateError::NoPictures { found: format!("one of {shape:?}") }.into());
+    };
+    let named = model.class_names().unwrap_or_default();
+    let head = match log.head {
+        Some(head) => head,
+        None => Head::recognise(&inputs, &outputs, &named).map_err(CalibrateError::from)?,
+    };
+    Ok(CalibrationBatches::open(library.context(), log, head.layout(width, height), batch)?)
 }
 
 /// Gives every input the shape that was asked for: sizes that the model leaves open must be named, a batch is one.

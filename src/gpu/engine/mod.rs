@@ -4,6 +4,7 @@
 //! the outputs that it gave for a fixed input, against which [`check`](golden::check) holds it later. [`make`](make::make)
 //! builds what is not there. A plan that was cut, changed, or made for another device or TensorRT is refused by name.
 
+pub mod calibrate;
 pub mod golden;
 pub mod key;
 pub mod layers;
@@ -13,6 +14,7 @@ pub mod run;
 pub mod store;
 
 pub use self::{
+    calibrate::{CalibrateError, CalibrationLog},
     golden::{CheckError, Verdict},
     key::{EngineKey, Request},
     make::{BuildError, Made},

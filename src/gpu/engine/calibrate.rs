@@ -1,0 +1,282 @@
+//! Pictures of a log as a network's input: where the ranges of 8-bit tensors come from, for models that carry none.
+//!
+//! A log's pictures are unpacked and prepared as a replay does it, as many as are wanted, evenly spread over the log; TensorRT
+//! takes them batch by batch from the device. A last batch that is not full is left out.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use catseye_calibration::rig::Rig;
+use catseye_sensors::picture::Limits;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::gpu::{Context, DeviceBuffer, GpuError};
+use crate::log::packet::SensorPacket;
+use crate::log::reader::{Event, LogReader, ReadError};
+use crate::runtime::graph::Stage;
+use crate::source::{Item, Preamble, PreambleError, Source};
+use crate::stages::Tick;
+use crate::stages::decode::{DecodeHeadError, Head};
+use crate::stages::preprocess::{Layout, PreprocessError, Preprocessor};
+use crate::stages::unpack::Unpack;
+
+/// Why a log cannot calibrate a model.
+#[derive(Debug, Error)]
+pub enum CalibrateError {
+    /// The log does not read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What it says of itself does not read.
+    #[error(transparent)]
+    Preamble(#[from] Box<PreambleError>),
+    /// The log's file could not be digested.
+    #[error("{path}: {error}")]
+    Io {
+        /// The log.
+        path: PathBuf,
+        /// The system's words.
+        error: std::io::Error,
+    },
+    /// There is nothing to see in it.
+    #[error("{path}: expected at least {expected} pictures of the rig's cameras for one batch, found {found}")]
+    TooFew {
+        /// The log.
+        path: PathBuf,
+        /// Pictures of a batch.
+        expected: usize,
+        /// Pictures in the log.
+        found: u64,
+    },
+    /// How the model's input is made is not known.
+    #[error(transparent)]
+    Head(#[from] DecodeHeadError),
+    /// The input is no batch of pictures.
+    #[error("expected one input that is a batch of pictures with three planes, found {found}")]
+    NoPictures {
+        /// The inputs.
+        found: String,
+    },
+    /// Pictures cannot be made into the input.
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    /// The device.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+/// Which pictures calibrate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CalibrationLog {
+    /// The log.
+    pub path: PathBuf,
+    /// How many of its pictures at most.
+    pub pictures: u32,
+    /// How the input is made; recognised from the model where it is not said.
+    pub head: Option<Head>,
+}
+
+impl CalibrationLog {
+    /// What decides the ranges, for the engine's identity.
+    ///
+    /// # Errors
+    /// [`CalibrateError::Io`].
+    pub fn identity(&self) -> Result<String, CalibrateError> {
+        let wrong = |error| CalibrateError::Io { path: self.path.clone(), error };
+        let mut file = std::fs::File::open(&self.path).map_err(wrong)?;
+        let (mut digest, mut block) = (Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut block).map_err(wrong)? {
+                0 => break,
+                bytes => digest.update(block.get(..bytes).unwrap_or_default()),
+            }
+        }
+        let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("{} pictures of {hex}", self.pictures))
+    }
+}
+
+/// Batches of a log's pictures on the device.
+pub struct CalibrationBatches {
+    pictures: Pictures,
+    values: Vec<f32>,
+    device: DeviceBuffer,
+    /// Why there are no more, where it is not the log's end.
+    pub failure: Option<CalibrateError>,
+}
+
+impl CalibrationBatches {
+    /// Opens a log for an input of this batch and layout.
+    pub fn open(
+        context: &Arc<Context>,
+        log: &CalibrationLog,
+        layout: Layout,
+        batch: usize,
+    ) -> Result<Self, CalibrateError> {
+        let pictures = Pictures::open(log, layout, batch)?;
+        let values = vec![0.0; pictures.row.saturating_mul(batch)];
+        let device = DeviceBuffer::new(context, size_of_val(values.as_slice()))?;
+        Ok(CalibrationBatches { pictures, values, device, failure: None })
+    }
+
+    /// The address of the next batch; none when the log or the number that is wanted is at its end.
+    pub fn next_batch(&mut self) -> Option<u64> {
+        match self.fill() {
+            Ok(true) => Some(self.device.address()),
+            Ok(false) => None,
+            Err(error) => {
+                self.failure = Some(error);
+                None
+            }
+        }
+    }
+
+    fn fill(&mut self) -> Result<bool, CalibrateError> {
+        if !self.pictures.fill(&mut self.values)? {
+            return Ok(false);
+        }
+        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_ne_bytes()).collect();
+        self.device.upload_now(0, &bytes)?;
+        Ok(true)
+    }
+}
+
+/// A log's pictures, prepared.
+struct Pictures {
+    source: Source,
+    packets: VecDeque<SensorPacket>,
+    unpack: Unpack,
+    preprocessor: Preprocessor,
+    tick: Tick,
+    /// Every so many pictures one is taken.
+    every: u64,
+    seen: u64,
+    /// Pictures that are still wanted.
+    left: u32,
+    /// Values of a prepared picture.
+    row: usize,
+}
+
+impl Pictures {
+    fn open(log: &CalibrationLog, layout: Layout, batch: usize) -> Result<Self, CalibrateError> {
+        let preamble = Preamble::read(&log.path).map_err(Box::new)?;
+        let rig = preamble.rig.unwrap_or_else(|| Rig::default_camera(1920, 1080));
+        let found = count_pictures(&log.path, &rig)?;
+        if found.min(log.pictures.into()) < batch as u64 {
+            let (path, found) = (log.path.clone(), found.min(log.pictures.into()));
+            return Err(CalibrateError::TooFew { path, expected: batch, found });
+        }
+        Ok(Pictures {
+            source: Source::open(&log.path, &rig, Limits::default())?,
+            packets: VecDeque::new(),
+            unpack: Unpack::new(Limits::default()),
+            preprocessor: Preprocessor::new(layout)?,
+            tick: Tick::new(rig.cameras.len(), rig.lidars.len(), &[]),
+            every: (found / u64::from(log.pictures)).max(1),
+            seen: 0,
+            left: log.pictures,
+            row: layout.values(),
+        })
+    }
+
+    /// Fills a batch, or says that there are not as many pictures any more.
+    fn fill(&mut self, batch: &mut [f32]) -> Result<bool, CalibrateError> {
+        for planes in batch.chunks_exact_mut(self.row.max(1)) {
+            if !self.next_picture(planes)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Prepares the next picture that is wanted and can be unpacked.
+    fn next_picture(&mut self, planes: &mut [f32]) -> Result<bool, CalibrateError> {
+        while self.left > 0 {
+            let Some(packet) = self.next_packet()? else { return Ok(false) };
+            let camera = usize::from(packet.header.sensor.0);
+            if camera >= self.tick.cameras.len() {
+                continue;
+            }
+            self.seen += 1;
+            if !(self.seen - 1).is_multiple_of(self.every) {
+                continue;
+            }
+            self.tick.packets = vec![packet];
+            // one that cannot be unpacked is passed over
+            let _ = self.unpack.run(&mut self.tick);
+            let Some(slot) = self.tick.cameras.get(camera).filter(|slot| slot.present) else { continue };
+            self.preprocessor.run(&slot.frame, planes)?;
+            self.left -= 1;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn next_packet(&mut self) -> Result<Option<SensorPacket>, CalibrateError> {
+        loop {
+            if let Some(packet) = self.packets.pop_front() {
+                return Ok(Some(packet));
+            }
+            match self.source.wait(std::time::Duration::from_secs(1)) {
+                None => {}
+                Some(Item::Packets(packets)) => self.packets.extend(packets),
+                Some(Item::End(_)) => return Ok(None),
+                Some(Item::Failed(error)) => return Err((*error).into()),
+            }
+        }
+    }
+}
+
+/// Messages on the cameras' topics.
+fn count_pictures(log: &Path, rig: &Rig) -> Result<u64, ReadError> {
+    let mut reader = LogReader::open(log)?;
+    let mut count = 0;
+    while let Some(event) = reader.next()? {
+        if let Event::Message(message) = event
+            && rig.cameras.iter().any(|camera| camera.topic == message.channel.topic)
+        {
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::import::{ImportKind, ImportOptions, import};
+
+    #[test]
+    fn pictures_are_spread_over_the_log_and_prepared_in_batches() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pictures, path) = (folder.path().join("pictures"), folder.path().join("drive.mcap"));
+        std::fs::create_dir(&pictures).unwrap();
+        for grey in 0..9_u8 {
+            let mut bytes = Vec::new();
+            let mut encoder = png::Encoder::new(&mut bytes, 16, 8);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.write_header().unwrap().write_image_data(&[10 * grey; 16 * 8 * 3]).unwrap();
+            std::fs::write(pictures.join(format!("{grey:05}.png")), bytes).unwrap();
+        }
+        import(ImportKind::Pictures, &pictures, &path, &ImportOptions::default(), &mut |_, _| {}).unwrap();
+        let log = |pictures| CalibrationLog { path: path.clone(), pictures, head: None };
+        let layout = Head::Yolox.layout(16, 8);
+
+        let mut every_other = Pictures::open(&log(4), layout, 2).unwrap();
+        let mut batch = vec![0.0; 2 * layout.values()];
+        for greys in [[0.0, 20.0], [40.0, 60.0]] {
+            assert!(every_other.fill(&mut batch).unwrap());
+            for (row, grey) in batch.chunks(layout.values()).zip(greys) {
+                assert!(row.iter().all(|value| *value == grey), "expected {grey}, found {row:?}");
+            }
+        }
+        assert!(!every_other.fill(&mut batch).unwrap());
+
+        let error = Pictures::open(&log(256), layout, 10).err().unwrap().to_string();
+        assert!(error.contains("expected at least 10 pictures") && error.ends_with("found 9"), "{error}");
+        assert_ne!(log(4).identity().unwrap(), log(5).identity().unwrap());
+        assert!(log(4).identity().unwrap().starts_with("4 pictures of "));
+    }
+}

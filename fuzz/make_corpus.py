@@ -277,6 +277,29 @@ def clouds():
     seed("cloud", "pcd_binary", b"\2" + pcd("binary", binary))
 
 
+# Packets of lidars
+
+
+def velodyne_packet(mode, product, number):
+    blocks = b""
+    for block in range(12):
+        group = block // 2 if mode == 0x39 else block
+        blocks += struct.pack("<HH", 0xEEFF, (35000 + 480 * number + 40 * group) % 36000)
+        blocks += b"".join(struct.pack("<HB", 500 + shot * (block % 2), shot) for shot in range(32))
+    return blocks + struct.pack("<IBB", 1000 + 1327 * number, mode, product)
+
+
+def lidars():
+    for name, what, mode, product in (("vlp16", 0, 0x37, 0x22), ("vlp16_dual", 0, 0x39, 0x22), ("vlp32c", 1, 0x38, 0x28)):
+        packets = b"".join(velodyne_packet(mode, product, number) for number in range(4))
+        seed("velodyne", name, bytes([what]) + packets)
+    lasers = "".join(
+        f"- {{dist_correction: 0.0, laser_id: {number},\n  rot_correction: 0.01, vert_correction: {number / 100}}}\n"
+        for number in range(16)
+    )
+    seed("velodyne", "yaml", b"\2lasers:\n" + lasers.encode() + b"num_lasers: 16\ndistance_resolution: 0.002\n")
+
+
 # CDR
 
 
@@ -656,7 +679,7 @@ def models():
 
 def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for make in (pictures, videos, arrays, clouds, cdr_messages, records, logs, texts, models):
+    for make in (pictures, videos, arrays, clouds, lidars, cdr_messages, records, logs, texts, models):
         make()
 
 

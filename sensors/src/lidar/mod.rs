@@ -5,6 +5,7 @@
 //! passes a chosen azimuth. Promised: what is missing, late, refused or dropped is counted in [`LidarCounts`], every
 //! point's time is within a second of its scan's stamp, and no memory is allocated once the vectors have grown to a scan.
 
+pub mod hesai;
 pub mod velodyne;
 
 use crate::cloud::Point;
@@ -84,7 +85,7 @@ pub struct LidarCounts {
     pub packets: u32,
     /// Packets that never came, by the gaps in the lidar's time or its sequence numbers.
     pub missing_packets: u32,
-    /// Packets that came twice or after a younger one, and were left out.
+    /// Packets that came twice or after a younger one, by their time, and were left out.
     pub late_packets: u32,
     /// Packets that were refused with an error.
     pub refused_packets: u32,
@@ -150,6 +151,21 @@ impl Azimuth {
     }
 }
 
+/// What came back from one shot, as packets hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Echo {
+    /// In the packet's unit; 0 where nothing came back.
+    pub(crate) distance: u16,
+    pub(crate) intensity: u8,
+}
+
+impl Echo {
+    /// Of two bytes of distance, lower byte first, and one of intensity.
+    fn from_bytes([low, high, intensity]: [u8; 3]) -> Self {
+        Echo { distance: u16::from_le_bytes([low, high]), intensity }
+    }
+}
+
 /// How a packet follows the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Follows {
@@ -172,6 +188,7 @@ pub(crate) struct ScanAssembler {
     /// Whether the scan in the making began at a cut.
     starts_at_cut: bool,
     last_packet_ns: Option<i64>,
+    last_fired_ns: Option<i64>,
     arrival_ns: i64,
     /// Whether this packet has completed a scan already: it can give one only.
     cut_in_packet: bool,
@@ -195,6 +212,7 @@ impl ScanAssembler {
             turn: None,
             starts_at_cut: false,
             last_packet_ns: None,
+            last_fired_ns: None,
             arrival_ns: 0,
             cut_in_packet: false,
             cut_is_late: false,
@@ -204,12 +222,12 @@ impl ScanAssembler {
     /// Announces a packet whose first shot was fired at `stamp_ns`.
     pub(crate) fn begin_packet(&mut self, stamp_ns: i64, arrival_ns: i64, done: &mut LidarScan) -> Follows {
         self.cut_in_packet = false;
-        let gap_ns = self.last_packet_ns.map(|last_ns| stamp_ns.saturating_sub(last_ns));
-        if gap_ns.is_some_and(|gap_ns| (-MAX_SCAN_NS..=0).contains(&gap_ns)) {
+        let since_shot_ns = self.last_fired_ns.map(|last_ns| stamp_ns.saturating_sub(last_ns));
+        if since_shot_ns.is_some_and(|since_ns| (-MAX_SCAN_NS..=0).contains(&since_ns)) {
             count(&mut self.scan.counts.late_packets, 1);
             return Follows::Younger;
         }
-        self.last_packet_ns = Some(stamp_ns);
+        let gap_ns = self.last_packet_ns.replace(stamp_ns).map(|last_ns| stamp_ns.saturating_sub(last_ns));
         self.arrival_ns = arrival_ns;
         count(&mut self.scan.counts.packets, 1);
         match gap_ns {
@@ -234,6 +252,7 @@ impl ScanAssembler {
         let is_stalled =
             stamp_ns.saturating_sub(self.scan.stamp_ns) > MAX_SCAN_NS || self.scan.points.len() >= MAX_SCAN_POINTS;
         let is_first = self.turn.is_none();
+        self.last_fired_ns = Some(stamp_ns);
         self.turn = Some(Turn { azimuth, since_cut });
         if is_first {
             self.begin_scan(stamp_ns);
@@ -251,12 +270,30 @@ impl ScanAssembler {
         }
     }
 
-    /// Adds a point of the firing that was announced last.
-    pub(crate) fn push(&mut self, mut point: Point, stamp_ns: i64) {
-        let offset_ns = stamp_ns.saturating_sub(self.scan.stamp_ns);
+    /// Adds what one shot of the firing that was announced last brought back: one echo, or in dual mode two in the order
+    /// of the packet. `place` gives the point at a distance in the packet's unit.
+    pub(crate) fn push_shot(
+        &mut self,
+        echoes: impl ExactSizeIterator<Item = Echo>,
+        stamp_ns: i64,
+        place: impl Fn(f32) -> Point,
+    ) {
         // A scan is shorter than a second, so that this always fits.
-        point.offset_ns = i32::try_from(offset_ns).unwrap_or(i32::MAX);
-        self.scan.points.push(point);
+        let offset_ns = i32::try_from(stamp_ns.saturating_sub(self.scan.stamp_ns)).unwrap_or(i32::MAX);
+        let first_number = u8::from(echoes.len() > 1);
+        let mut first_distance = 0;
+        for (echo, return_number) in echoes.zip(first_number..) {
+            if echo.distance == 0 {
+                count(&mut self.scan.counts.no_return, 1);
+            } else if echo.distance == first_distance {
+                count(&mut self.scan.counts.duplicate_returns, 1);
+            } else {
+                first_distance = echo.distance;
+                let point = place(f32::from(echo.distance));
+                let intensity = f32::from(echo.intensity);
+                self.scan.points.push(Point { intensity, offset_ns, return_number, ..point });
+            }
+        }
     }
 
     pub(crate) fn counts(&mut self) -> &mut LidarCounts {
@@ -275,6 +312,7 @@ impl ScanAssembler {
         self.complete(false, done);
         self.turn = None;
         self.last_packet_ns = None;
+        self.last_fired_ns = None;
         true
     }
 
@@ -337,5 +375,16 @@ mod tests {
         let mut points = Vec::new();
         crate::cloud::read_pcd(&bytes, &mut points).unwrap();
         Some(points)
+    }
+
+    /// How far away a point is.
+    pub(super) fn range_m(point: &Point) -> f32 {
+        (point.x_m * point.x_m + point.y_m * point.y_m + point.z_m * point.z_m).sqrt()
+    }
+
+    /// How many degrees of turn lie between two points.
+    pub(super) fn turn_deg(a: &Point, b: &Point) -> f32 {
+        let cross = a.x_m * b.y_m - a.y_m * b.x_m;
+        libm::atan2f(cross, a.x_m * b.x_m + a.y_m * b.y_m).to_degrees().abs()
     }
 }

@@ -9,7 +9,7 @@
 //! from the lowest laser. In dual mode `return_number` is 1 for the last and 2 for the strongest echo (the second
 //! strongest where the last is the strongest); an echo that both give is kept once, as the last. In single mode it is 0.
 
-use super::{Azimuth, Follows, LidarDecoder, LidarScan, ScanAssembler, count, packets_between};
+use super::{Azimuth, Echo, Follows, LidarDecoder, LidarScan, ScanAssembler, count, packets_between};
 use crate::cloud::Point;
 use crate::packet::ClockId;
 use thiserror::Error;
@@ -465,6 +465,10 @@ impl<'a> Block<'a> {
         let azimuth = Azimuth::from_centidegrees(found).ok_or(VelodyneError::Azimuth { block, found })?;
         Ok(Block { azimuth, echoes: echoes.as_chunks::<3>().0 })
     }
+
+    fn echo(&self, index: usize) -> Echo {
+        Echo::from_bytes(self.echoes.get(index).copied().unwrap_or_default())
+    }
 }
 
 /// Decoder of one lidar.
@@ -500,7 +504,7 @@ impl VelodyneDecoder {
 
     /// The block, or two blocks of dual mode, of one azimuth.
     fn take_group(&mut self, group: &[Block<'_>], turning: Turning, start_ns: i64, scan: &mut LidarScan) {
-        let model = self.calibration.model;
+        let VelodyneCalibration { model, distance_unit_m, .. } = self.calibration;
         for sequence in 0..model.sequences_per_block() {
             let sequence_ns = sequence.saturating_mul(SEQUENCE_NS);
             let fired_ns = start_ns.saturating_add(i64::from(sequence_ns));
@@ -510,25 +514,11 @@ impl VelodyneDecoder {
                 let shot_ns = model.shot_offset_ns(number);
                 let azimuth_rad = turning.radians_after(sequence_ns.saturating_add(shot_ns));
                 let stamp_ns = fired_ns.saturating_add(i64::from(shot_ns));
-                let echo = |block: &Block<'_>| block.echoes.get(first_echo.saturating_add(number as usize)).copied();
-                let mut first_distance = 0;
-                for (block, return_number) in group.iter().zip(1_u8..) {
-                    let Some([low, high, intensity]) = echo(block) else { continue };
-                    let distance = u16::from_le_bytes([low, high]);
-                    if distance == 0 {
-                        count(&mut self.assembler.counts().no_return, 1);
-                        continue;
-                    }
-                    if distance == first_distance {
-                        count(&mut self.assembler.counts().duplicate_returns, 1);
-                        continue;
-                    }
-                    first_distance = distance;
-                    let distance_m = f32::from(distance) * self.calibration.distance_unit_m + laser.distance_m;
-                    let return_number = if group.len() == 1 { 0 } else { return_number };
-                    let point = laser.point(distance_m, azimuth_rad);
-                    self.assembler.push(Point { intensity: f32::from(intensity), return_number, ..point }, stamp_ns);
-                }
+                let index = first_echo.saturating_add(number as usize);
+                let echoes = group.iter().map(|block| block.echo(index));
+                self.assembler.push_shot(echoes, stamp_ns, |distance| {
+                    laser.point(distance * distance_unit_m + laser.distance_m, azimuth_rad)
+                });
             }
         }
     }
@@ -581,7 +571,7 @@ impl LidarDecoder for VelodyneDecoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Recorded, real_cloud, recorded};
+    use super::super::tests::{Recorded, range_m, real_cloud, recorded, turn_deg};
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -808,7 +798,7 @@ mod tests {
     /// last pair of a packet. It also knows no heights of the beams' origins.
     #[test]
     fn a_recording_gives_the_cloud_that_another_driver_made() {
-        let Some(Recorded { packets, .. }) =
+        let Some(Recorded { packets }) =
             recorded("packets_velodyne/vlp16/1673400471837873222/1673400471837873222_0.db3")
         else {
             return;
@@ -874,16 +864,6 @@ mod tests {
             }
         }
         assert_eq!((near, last_degree, first_packet), (0, 40, 8));
-    }
-
-    fn range_m(point: &Point) -> f32 {
-        (point.x_m * point.x_m + point.y_m * point.y_m + point.z_m * point.z_m).sqrt()
-    }
-
-    /// How many degrees of turn lie between two points.
-    fn turn_deg(a: &Point, b: &Point) -> f32 {
-        let cross = a.x_m * b.y_m - a.y_m * b.x_m;
-        libm::atan2f(cross, a.x_m * b.x_m + a.y_m * b.y_m).to_degrees().abs()
     }
 
     #[test]

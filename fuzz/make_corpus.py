@@ -305,7 +305,8 @@ def hesai_packet(model, mode, number):
 
 
 def lidars():
-    for name, what, mode, product in (("vlp16", 0, 0x37, 0x22), ("vlp16_dual", 0, 0x39, 0x22), ("vlp32c", 1, 0x38, 0x28)):
+    kinds = (("vlp16", 0, 0x37, 0x22), ("vlp16_dual", 0, 0x39, 0x22), ("vlp32c", 1, 0x38, 0x28))
+    for name, what, mode, product in kinds:
         packets = b"".join(velodyne_packet(mode, product, number) for number in range(4))
         seed("velodyne", name, bytes([what]) + packets)
     lasers = "".join(

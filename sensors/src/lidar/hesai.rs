@@ -1,15 +1,16 @@
-//! Hesai's PandarXT-32 and Pandar40P: their point cloud packets, and the angle correction CSV that comes with each lidar.
+//! Hesai's PandarXT-32 and Pandar40P: their point cloud packets, and the angle correction CSV that comes with each
+//! lidar.
 //!
-//! Sources: PandarXT-32 User Manual and Pandar40P User Manual, chapter 3 (data structure) and appendices I (channels) and
-//! II (absolute time). A packet is blocks of an azimuth and one echo of each channel; its tail has the return mode, the
-//! date and time in UTC and the microseconds. The lidar says the date itself, so that the arrival is not needed, but one
-//! without a source of time makes the date up.
+//! Sources: PandarXT-32 User Manual and Pandar40P User Manual, chapter 3 (data structure) and appendices I (channels)
+//! and II (absolute time). A packet is blocks of an azimuth and one echo of each channel; its tail has the return mode,
+//! the date and time in UTC and the microseconds. The lidar says the date itself, so that the arrival is not needed,
+//! but one without a source of time makes the date up.
 //!
 //! Points are in the sensor's frame as the manuals draw it: y along azimuth 0, x to the right of it, z up. Rings count
-//! from the lowest channel, which is the last in the packet. In dual mode `return_number` is 1 for the first and 2 for the
-//! second block of a pair: last and strongest (0x39), first and last (0x3B), first and strongest (0x3C); an echo that
-//! both give is kept once, as the first of them. In single mode it is 0. The azimuth of a point is its block's with the
-//! channel's correction, as the maker and other drivers have it.
+//! from the lowest channel, which is the last in the packet. In dual mode `return_number` is 1 for the first and 2 for
+//! the second block of a pair: last and strongest (0x39), last and first (0x3B), first and strongest (0x3C); an echo
+//! that both give is kept once, as the first of them. In single mode it is 0. The azimuth of a point is its block's
+//! with the channel's correction, as the maker and other drivers have it.
 
 use super::{Azimuth, Echo, Follows, LidarDecoder, LidarScan, ScanAssembler, count, packets_between};
 use crate::cloud::Point;
@@ -472,8 +473,8 @@ pub struct HesaiDecoder {
 }
 
 impl HesaiDecoder {
-    /// Of a lidar that is cut into scans at `cut`. `clock` is what keeps its time: [`ClockId::Gnss`] or [`ClockId::Ptp`]
-    /// where it is set up so, otherwise [`ClockId::Sensor`]; the packets do not tell.
+    /// Of a lidar that is cut into scans at `cut`. `clock` is what keeps its time: [`ClockId::Gnss`] or
+    /// [`ClockId::Ptp`] where it is set up so, otherwise [`ClockId::Sensor`]; the packets do not tell.
     pub fn new(correction: HesaiCorrection, cut: Azimuth, clock: ClockId) -> Self {
         HesaiDecoder { correction, assembler: ScanAssembler::new(cut, clock), last_sequence: None }
     }
@@ -566,7 +567,8 @@ mod tests {
     const P40: Made = Made { model: HesaiModel::Pandar40P, mode: 0x37, date: [26, 2, 28, 23, 59, 59] };
 
     impl Made {
-        /// A packet whose blocks are 20 units apart, in single mode or in pairs; each channel sees `echo(block, channel)`.
+        /// A packet whose blocks are 20 units apart, in single mode or in pairs; each channel sees `echo(block,
+        /// channel)`.
         fn packet(
             self,
             micros: u32,
@@ -734,8 +736,8 @@ mod tests {
         assert_eq!(error("a\n1,2,nan"), HesaiCorrectionError::Line { line: 2, found: "1,2,nan".to_string() });
     }
 
-    /// The cloud that TIER IV's driver nebula made of the same packets with the lidar's own angle correction, which is not
-    /// among the data: it is found from the cloud, one rotation for each channel, and read back as a file.
+    /// The cloud that TIER IV's driver nebula made of the same packets with the lidar's own angle correction, which is
+    /// not among the data: it is found from the cloud, one rotation for each channel, and read back as a file.
     #[test]
     fn a_recording_gives_the_cloud_that_another_driver_made() {
         let Some(Recorded { packets }) = recorded("packets_hesai/xt32/1673400677802009732/1673400677802009732_0.db3")
@@ -786,9 +788,9 @@ mod tests {
     /// The lowest ring of the recorded lidar that looks ahead of the encoder.
     const LOWEST_AHEAD: u16 = 19;
 
-    /// Our point to each of the stored ones, which are of the fourth scan and in the same order. The other driver cuts each
-    /// channel where that channel itself passes the cut, so that of a block that stands right on it, the channels that look
-    /// ahead belong to the scan behind it, as all do for us, and the others to the one before.
+    /// Our point to each of the stored ones, which are of the fourth scan and in the same order. The other driver cuts
+    /// each channel where that channel itself passes the cut, so that of a block that stands right on it, the channels
+    /// that look ahead belong to the scan behind it, as all do for us, and the others to the one before.
     fn pairs(scans: &[LidarScan], expected: &[Point]) -> Vec<(Point, Point)> {
         let is_before = |point: &&Point| point.offset_ns < 50_000 && point.ring < LOWEST_AHEAD;
         let own = scans[3].points.iter().filter(|point| !is_before(point));

@@ -1,9 +1,10 @@
 //! Lidars on the wire: one network packet's bytes in, whole scans out.
 //!
 //! A decoder of one maker ([`velodyne`], [`hesai`]) reads the packet, places its points in the sensor's frame and dates
-//! each by the documented firing sequence; the [`ScanAssembler`] joins what the packets hold and cuts it where the lidar
+//! each by the documented firing sequence; the scan assembler joins what the packets hold and cuts it where the lidar
 //! passes a chosen azimuth. Promised: what is missing, late, refused or dropped is counted in [`LidarCounts`], every
-//! point's time is within a second of its scan's stamp, and no memory is allocated once the vectors have grown to a scan.
+//! point's time is within a second of its scan's stamp, and no memory is allocated once the vectors have grown to a
+//! scan.
 
 pub mod hesai;
 pub mod velodyne;
@@ -27,8 +28,8 @@ pub trait LidarDecoder {
     /// Where it completes a scan, the scan is put into `scan`, whose former vector is reused for the next one, and the
     /// answer is true. Otherwise `scan` stays as it is.
     ///
-    /// # Errors
-    /// When the packet is not one of this lidar; it is counted, and the next packet is taken as if it had not been there.
+    /// # Errors When the packet is not one of this lidar; it is counted, and the next packet is taken as if it had not
+    /// been there.
     fn decode(&mut self, payload: &[u8], arrival_ns: i64, scan: &mut LidarScan) -> Result<bool, Self::Error>;
 
     /// Puts what came since the last cut into `scan`, at the end of a recording. False if there is nothing.
@@ -178,7 +179,8 @@ pub(crate) enum Follows {
 }
 
 /// Joins the points of a turning lidar's packets and cuts them into scans, between two firings, where the lidar passes
-/// the cut. The cut goes by the encoder's azimuth, before each laser's own correction, so that a scan is one span of time.
+/// the cut. The cut goes by the encoder's azimuth, before each laser's own correction, so that a scan is one span of
+/// time.
 #[derive(Clone, Debug)]
 pub(crate) struct ScanAssembler {
     cut: Azimuth,
@@ -270,8 +272,8 @@ impl ScanAssembler {
         }
     }
 
-    /// Adds what one shot of the firing that was announced last brought back: one echo, or in dual mode two in the order
-    /// of the packet. `place` gives the point at a distance in the packet's unit.
+    /// Adds what one shot of the firing that was announced last brought back: one echo, or in dual mode two in the
+    /// order of the packet. `place` gives the point at a distance in the packet's unit.
     pub(crate) fn push_shot(
         &mut self,
         echoes: impl ExactSizeIterator<Item = Echo>,
@@ -340,9 +342,70 @@ mod tests {
 
     const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/lidar");
 
-    /// The packets of a recording, each with its arrival, and the arrival of each message's first.
+    /// The packets of a recording, each with its arrival.
     pub(super) struct Recorded {
         pub(super) packets: Vec<(i64, Vec<u8>)>,
+    }
+
+    /// An assembler that has seen a firing every 10 microseconds, with one point each, and the scans that came of it.
+    fn assembled(azimuths: impl IntoIterator<Item = u16>) -> Vec<LidarScan> {
+        let mut assembler = ScanAssembler::new(Azimuth(9_000), ClockId::Sensor);
+        let (mut done, mut scans) = (LidarScan::default(), Vec::new());
+        for (azimuth, stamp_ns) in azimuths.into_iter().zip((0_i64..).step_by(10_000)) {
+            assert_ne!(assembler.begin_packet(stamp_ns, 0, &mut done), Follows::Younger);
+            assembler.fire(Azimuth(azimuth), stamp_ns, &mut done);
+            let echo = Echo { distance: 1, intensity: 0 };
+            assembler.push_shot([echo].into_iter(), stamp_ns, |_| Point::default());
+            if assembler.end_packet() {
+                scans.push(done.clone());
+            }
+        }
+        assembler.finish(&mut done);
+        scans.push(done);
+        scans
+    }
+
+    #[test]
+    fn azimuths_go_round() {
+        assert_eq!(Azimuth::from_centidegrees(36_000), None);
+        assert_eq!((Azimuth(10).after(Azimuth(35_990)), Azimuth(35_990).after(Azimuth(10))), (20, 35_980));
+        assert_eq!((Azimuth(10).step_from(Azimuth(35_990)), Azimuth(35_990).step_from(Azimuth(10))), (20, -20));
+        assert_eq!(Azimuth(35_999).turned(2), Azimuth(1));
+    }
+
+    #[test]
+    fn an_encoder_that_trembles_about_the_cut_cuts_once() {
+        let azimuths = (0..360_u16).map(|step| step * 100).chain([0, 8_990, 9_005, 8_995, 9_001, 8_999, 9_010, 9_100]);
+        let points: Vec<usize> = assembled(azimuths).iter().map(|scan| scan.points.len()).collect();
+        assert_eq!(points, [90, 272, 6]);
+    }
+
+    #[test]
+    fn a_lidar_that_stands_still_gives_a_scan_a_second() {
+        let scans = assembled(std::iter::repeat_n(5, 150_000));
+        assert_eq!(
+            scans.iter().map(|scan| (scan.complete, scan.counts.stalls)).collect::<Vec<_>>(),
+            [(false, 1), (false, 0)]
+        );
+        assert!(scans.iter().flat_map(|scan| &scan.points).all(|point| point.offset_ns <= 1_000_000_000));
+    }
+
+    #[test]
+    fn nothing_is_allocated_once_the_vectors_have_grown() {
+        let mut assembler = ScanAssembler::new(Azimuth(0), ClockId::Sensor);
+        let (mut done, mut vectors) = (LidarScan::default(), Vec::new());
+        for step in 0..3_600_u16 {
+            let stamp_ns = i64::from(step) * 100_000;
+            assembler.begin_packet(stamp_ns, 0, &mut done);
+            assembler.fire(Azimuth(step % 360 * 100), stamp_ns, &mut done);
+            assembler.push_shot([Echo { distance: 1, intensity: 0 }].into_iter(), stamp_ns, |_| Point::default());
+            if assembler.end_packet() {
+                vectors.push((done.points.as_ptr(), done.points.capacity()));
+            }
+        }
+        // Two vectors take turns.
+        assert_eq!(vectors.len(), 9);
+        assert!(vectors.iter().zip(&vectors[2..]).all(|(a, b)| a == b));
     }
 
     /// Reads a rosbag2 recording of lidar packets.

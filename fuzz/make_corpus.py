@@ -277,6 +277,49 @@ def clouds():
     seed("cloud", "pcd_binary", b"\2" + pcd("binary", binary))
 
 
+# Packets of lidars
+
+
+def velodyne_packet(mode, product, number):
+    blocks = b""
+    for block in range(12):
+        group = block // 2 if mode == 0x39 else block
+        blocks += struct.pack("<HH", 0xEEFF, (35000 + 480 * number + 40 * group) % 36000)
+        blocks += b"".join(struct.pack("<HB", 500 + shot * (block % 2), shot) for shot in range(32))
+    return blocks + struct.pack("<IBB", 1000 + 1327 * number, mode, product)
+
+
+def hesai_packet(model, mode, number):
+    """Of the PandarXT-32 (0) or the Pandar40P (1)."""
+    packet = b"" if model else bytes([0xEE, 0xFF, 6, 1, 0, 0, 32, 8, 1, 4, 2, 1])
+    for block in range(10 if model else 8):
+        group = block // 2 if mode == 0x39 else block
+        packet += b"\xff\xee" if model else b""
+        packet += struct.pack("<H", (35900 + 160 * number + 20 * group) % 36000)
+        for channel in range(40 if model else 32):
+            packet += struct.pack("<HB", 500 + channel * (block % 2), channel) + (b"" if model else b"\0")
+    packet += bytes(10)
+    if model:
+        return packet + struct.pack("<IBB6B", 556 * number, mode, 0x42, 26, 1, 2, 3, 4, 5)
+    return packet + struct.pack("<BH6BIBI", mode, 600, 126, 1, 2, 3, 4, 5, 400 * number, 0x42, number)
+
+
+def lidars():
+    kinds = (("vlp16", 0, 0x37, 0x22), ("vlp16_dual", 0, 0x39, 0x22), ("vlp32c", 1, 0x38, 0x28))
+    for name, what, mode, product in kinds:
+        packets = b"".join(velodyne_packet(mode, product, number) for number in range(4))
+        seed("velodyne", name, bytes([what]) + packets)
+    lasers = "".join(
+        f"- {{dist_correction: 0.0, laser_id: {number},\n  rot_correction: 0.01, vert_correction: {number / 100}}}\n"
+        for number in range(16)
+    )
+    for name, model, mode in (("xt32", 0, 0x37), ("xt32_dual", 0, 0x39), ("40p", 1, 0x38), ("40p_dual", 1, 0x39)):
+        seed("hesai", name, bytes([model]) + b"".join(hesai_packet(model, mode, number) for number in range(4)))
+    channels = "".join(f"{channel},{16 - channel}.05,0.01\n" for channel in range(1, 33))
+    seed("hesai", "csv", b"\2Channel,Elevation,Azimuth\n" + channels.encode())
+    seed("velodyne", "yaml", b"\2lasers:\n" + lasers.encode() + b"num_lasers: 16\ndistance_resolution: 0.002\n")
+
+
 # CDR
 
 
@@ -656,7 +699,7 @@ def models():
 
 def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for make in (pictures, videos, arrays, clouds, cdr_messages, records, logs, texts, models):
+    for make in (pictures, videos, arrays, clouds, lidars, cdr_messages, records, logs, texts, models):
         make()
 
 

@@ -5,6 +5,7 @@
 //! no runtime.
 
 pub mod can;
+pub mod clock;
 pub mod cloud;
 pub mod mp4;
 pub mod npy;

@@ -7,6 +7,7 @@
 pub mod can;
 pub mod clock;
 pub mod cloud;
+pub mod gnss;
 pub mod mp4;
 pub mod npy;
 pub mod packet;

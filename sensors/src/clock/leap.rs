@@ -1,6 +1,7 @@
-//! Leap seconds: how far TAI and GPS time run ahead of UTC, so that a sensor stamped in either is noticed by its offset.
-//! The table is that of the IERS ("leap-seconds.list", Bulletin C; <https://hpiers.obspm.fr/iers/bul/bulc/ntp/>), seconds
-//! since 1970 instead of 1900. No leap second has been announced after 2017; when one is, the table wants a line.
+//! Leap seconds: how far TAI and GPS time run ahead of UTC, so that a sensor stamped in either is noticed by its
+//! offset. The table is that of the IERS ("leap-seconds.list", Bulletin C;
+//! <https://hpiers.obspm.fr/iers/bul/bulc/ntp/>), seconds since 1970 instead of 1900. No leap second has been announced
+//! after 2017; when one is, the table wants a line.
 
 /// From which second since 1970 (UTC) TAI is ahead of UTC by how many seconds.
 const TAI_AHEAD: [(i64, i64); 28] = [

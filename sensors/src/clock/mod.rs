@@ -13,8 +13,9 @@
 //! With symmetric jitter the error falls with the root of the sample count (one deviation: about 0.4 ms after 100
 //! samples of +-5 ms), with one-sided jitter with the count itself.
 //!
-//! Promised: fixed memory, no allocation, the same numbers on every machine; stamps accepted within one epoch (the time
-//! between two steps) never map backward; every refused stamp is counted under its reason.
+//! Promised: fixed memory, no allocation, some microseconds a sample, the same numbers on every machine; stamps
+//! accepted within one epoch (the time between two steps) never map backward; every refused stamp is counted under its
+//! reason.
 
 pub mod leap;
 
@@ -485,7 +486,7 @@ impl ClockMapper {
         let offset_ns = clamped(epoch.offset_ns(raw_ns) - i128::from(self.settings.least_latency_ns));
         Some(ClockReport {
             offset_ns,
-            drift_ppm: -1e6 * epoch.line.slope,
+            drift_ppm: 0.0 - 1e6 * epoch.line.slope,
             jitter_ns: epoch.line.jitter_ns.round() as i64,
             uncertainty_ns: self.uncertainty_ns,
             epoch: self.epoch_number,
@@ -709,7 +710,7 @@ mod tests {
         for noise in [Noise::None, Noise::Uniform, Noise::Exponential] {
             for rate_hz in [10, 20, 50, 100] {
                 let (mut most, mut beyond, mut all) = (0, 0, 0);
-                for seed in 0..8 {
+                for seed in 0..4 {
                     let mut mapper = ClockMapper::new(noise.settings());
                     let mut sensor = Sensor::new(seed, noise, rate_hz);
                     let early = sensor.run(&mut mapper, 10);

@@ -1,8 +1,8 @@
 //! Cuts a receiver's byte stream into NMEA sentences and UBX frames. Bytes come in chunks of any size, with both
-//! protocols and noise in any mixture; what comes out has a right checksum. Sources: NMEA 0183 as described in "u-blox
-//! 8 / M8 Receiver description" (UBX-13003221), section 31.1 (frame) and 31.1.5 (checksum); the same, section 32.2
-//! (UBX frame) and 32.4 (checksum). Promised: a broken frame costs no more than its own bytes, for the search goes on
-//! right behind its first byte, and memory is bounded by one frame and one chunk.
+//! protocols and noise in any mixture; what comes out has a right checksum. Source: "u-blox 8 / M8 Receiver
+//! description" (UBX-13003221), chapters "NMEA Protocol" and "UBX Protocol", frame and checksum of each. Promised: a
+//! broken frame costs no more than its own bytes, for the search goes on right behind its first byte, and memory is
+//! bounded by one frame and one chunk.
 
 use std::ops::Range;
 

@@ -1,12 +1,12 @@
-//! Satellite receivers on a serial line: [`GnssDecoder`] takes the bytes as they come, NMEA 0183 and UBX in any mixture,
-//! and gives one [`GnssFix`] for each epoch of the receiver. Fixes go to the vehicle's pose and, through
+//! Satellite receivers on a serial line: [`GnssDecoder`] takes the bytes as they come, NMEA 0183 and UBX in any
+//! mixture, and gives one [`GnssFix`] for each epoch of the receiver. Fixes go to the vehicle's pose and, through
 //! [`crate::clock`], to its time. Frames are found in [`frame`], read in [`nmea`] and [`ubx`], and joined here.
 //!
 //! Sentences of the same time of day, and UBX messages of the same time of week, belong together; those without a time
 //! belong to the epoch before them. An epoch is over when the next begins, on NAV-EOE, or when the caller says so by
-//! [`GnssDecoder::flush`], which a driver does when the line falls silent. The date comes from RMC or ZDA and is carried
-//! across midnight. NMEA and UBX are assembled apart: a receiver that sends both gives two fixes for each epoch.
-//! Promised: no panic on any input, no allocation once buffers have grown, everything strange is counted.
+//! [`GnssDecoder::flush`], which a driver does when the line falls silent. The date comes from RMC or ZDA and is
+//! carried across midnight. NMEA and UBX are assembled apart: a receiver that sends both gives two fixes for each
+//! epoch. Promised: no panic on any input, no allocation once buffers have grown, everything strange is counted.
 
 pub mod frame;
 pub mod nmea;
@@ -768,8 +768,8 @@ mod tests {
             let Some((found, summary, compared)) = compare("neo-m8n.log", rolled_over_ns) else { return };
             println!("{summary:?}, {} fixes, {compared} compared", found.len());
             assert_eq!((summary.nmea_unknown, summary.nmea_malformed, summary.nmea_elsewhere), (0, 0, 0));
-            // gpsd gives the first one, which has a position alone, before it knows the time, and the last one not at all,
-            // as the log ends before the sentence by which it tells the end of an epoch
+            // gpsd gives the first one, which has a position alone, before it knows the time, and the last one not at
+            // all, as the log ends before the sentence by which it tells the end of an epoch
             assert_eq!((found.len(), compared), (24, 22));
         }
     }

@@ -1,11 +1,11 @@
-//! NMEA 0183 sentences of satellite receivers: GGA, RMC, GLL, GSA, GSV, VTG, ZDA, HDT, GST. Comes from [`super::frame`],
-//! goes to the assembly of fixes. Source: "u-blox 8 / M8 Receiver description" (UBX-13003221), section 31, and "NMEA
-//! Revealed" (<https://gpsd.gitlab.io/gpsd/NMEA.html>). Promised: no allocation, degrees and seconds to the last digit
-//! sent, and an empty field is `None`, never zero.
+//! NMEA 0183 sentences of satellite receivers: GGA, RMC, GLL, GSA, GSV, VTG, ZDA, HDT, GST. Comes from
+//! [`super::frame`], goes to the assembly of fixes. Source: "u-blox 8 / M8 Receiver description" (UBX-13003221),
+//! chapter "NMEA Protocol", and "NMEA Revealed" (<https://gpsd.gitlab.io/gpsd/NMEA.html>). Promised: no allocation,
+//! degrees and seconds to the last digit sent, and an empty field is `None`, never zero.
 //!
 //! The crate `nmea` (0.8) is not used: it keeps heights and deviations as `f32`, refuses whole sentences for one field
-//! that it does not know (a quality of 9, the second 60) and those beyond 102 bytes, and brings a parser generator and a
-//! calendar for what are numbers between commas.
+//! that it does not know (a quality of 9, the second 60) and those beyond 102 bytes, and brings a parser generator and
+//! a calendar for what are numbers between commas.
 
 use std::fmt;
 use thiserror::Error;

@@ -1,12 +1,12 @@
 //! UBX messages of u-blox receivers: NAV-PVT, NAV-HPPOSLLH, NAV-EOE, TIM-TP, and of older receivers NAV-SOL,
-//! NAV-POSLLH, NAV-VELNED and NAV-TIMEUTC. Comes from [`super::frame`], goes to the assembly of fixes. Source: "u-blox 8
-//! / M8 Receiver description" (UBX-13003221), sections 32.17 and 32.21; NAV-EOE and NAV-HPPOSLLH also "ZED-F9P Interface
-//! Description" (UBX-18010854). Promised: no allocation, whole numbers are scaled once, and what a message marks as
-//! invalid is `None`.
+//! NAV-POSLLH, NAV-VELNED and NAV-TIMEUTC. Comes from [`super::frame`], goes to the assembly of fixes. Source: "u-blox
+//! 8 / M8 Receiver description" (UBX-13003221), chapter "UBX Protocol"; NAV-EOE and NAV-HPPOSLLH also "ZED-F9P
+//! Interface Description" (UBX-18010854). Promised: no allocation, whole numbers are scaled once, and what a message
+//! marks as invalid is `None`.
 //!
-//! The crate `ublox` (0.10) is not used: one of its parsers reads the messages of one protocol version, while the version
-//! is not known before the receiver has spoken, and for eight messages at fixed places it brings a code generator and a
-//! calendar.
+//! The crate `ublox` (0.10) is not used: one of its parsers reads the messages of one protocol version, while the
+//! version is not known before the receiver has spoken, and for eight messages at fixed places it brings a code
+//! generator and a calendar.
 
 use super::nmea::{days_since_1970, since_1970_ns};
 use crate::clock::leap::TimeScale;

@@ -697,9 +697,68 @@ def models():
     seed("onnx_metadata", "no_graph", pb(1, 8))
 
 
+# Satellite receivers and clocks
+
+
+def nmea(body):
+    checksum = 0
+    for byte in body.encode():
+        checksum ^= byte
+    return f"${body}*{checksum:02X}\r\n".encode()
+
+
+def ubx(group, number, payload):
+    body = struct.pack("<BBH", group, number, len(payload)) + payload
+    a = b = 0
+    for byte in body:
+        a = (a + byte) & 0xFF
+        b = (b + a) & 0xFF
+    return b"\xb5\x62" + body + bytes([a, b])
+
+
+def receivers():
+    sentences = b"".join(
+        nmea(body)
+        for body in (
+            "GPRMC,235959.50,A,4800.0,N,01100.0,E,10.0,90.0,311224,,",
+            "GPGGA,235959.50,4800.0,N,01100.0,E,4,12,0.9,500.0,M,47.0,M,1.5,0001",
+            "GPGLL,4800.0,N,01100.0,E,235959.50,A,D",
+            "GNGSA,A,3,01,02,,,,,,,,,,,1.5,1.0,1.1",
+            "GPGSV,1,1,09",
+            "GPVTG,90.0,T,,M,10.0,N,18.5,K,D",
+            "GPGST,235959.50,,,,,0.5,0.25,1.5",
+            "GPHDT,45.0,T",
+            "GPZDA,000000.50,01,01,2025,00,00",
+        )
+    )
+    seed("gnss", "nmea", b"\x40" + sentences)
+    time = struct.pack("<HBBBBBBIi", 2024, 3, 10, 12, 0, 0, 7, 20, -5)
+    place = struct.pack("<iiiiII", 110000000, 480000000, 547000, 500000, 14, 20)
+    motion = struct.pack("<iiiiiII", 3000, -4000, 0, 5000, 18000000, 50, 100000)
+    pvt = struct.pack("<I", 1000) + time + bytes([3, 0x83, 0, 17]) + place + motion + bytes(8) + bytes(8)
+    fine = struct.pack("<II", 0, 1000) + place[:16] + bytes([1, 2, 3, 4]) + place[16:]
+    messages = ubx(1, 0x07, pvt) + ubx(1, 0x14, fine) + ubx(1, 0x61, struct.pack("<I", 1000))
+    messages += ubx(0x0D, 0x01, struct.pack("<IIiHBB", 2000, 1 << 31, -7, 2305, 1, 0))
+    seed("gnss", "ubx", b"\x07" + messages)
+    older = ubx(1, 0x02, struct.pack("<I", 3000) + place)
+    older += ubx(1, 0x06, struct.pack("<IihBB", 3000, 0, 2305, 3, 15) + bytes(35) + bytes([9]) + bytes(4))
+    older += ubx(1, 0x12, struct.pack("<IiiiIIiII", 3000, 150, 0, 0, 150, 150, 0, 5, 100000))
+    older += ubx(1, 0x21, struct.pack("<Ii", 3000, 20)[:8] + struct.pack("<iHBBBBBB", 0, 2024, 3, 10, 0, 0, 3, 7))
+    seed("gnss", "older_ubx", b"\xff" + older)
+    seed("gnss", "mixture", b"\x01" + b"noise" + messages + sentences[:100] + older + sentences)
+    late = [0, 3, 1, 4, 2, 5]
+    for name, jitter, step in (("one_sided", 0, 0), ("symmetric", 1, 0), ("step", 0, 2000)):
+        pairs = b""
+        for sample in range(60):
+            raw_ms = 1000 + 100 * sample + (step if sample > 30 else 0)
+            arrival_ms = 9000000 + 100 * sample + late[sample % 6]
+            pairs += struct.pack("<qq", raw_ms * 1000000, arrival_ms * 1000000)
+        seed("clock", name, bytes([jitter]) + pairs)
+
+
 def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for make in (pictures, videos, arrays, clouds, lidars, cdr_messages, records, logs, texts, models):
+    for make in (pictures, videos, arrays, clouds, lidars, cdr_messages, records, logs, texts, models, receivers):
         make()
 
 

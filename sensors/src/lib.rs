@@ -5,7 +5,9 @@
 //! no runtime.
 
 pub mod can;
+pub mod clock;
 pub mod cloud;
+pub mod gnss;
 pub mod lidar;
 pub mod memory;
 pub mod mp4;

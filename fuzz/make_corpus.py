@@ -554,6 +554,67 @@ def logs():
     seed("log_reader", "wrong_crc", mcap(mcap_chunk(records, crc=1)))
 
 
+# Network captures and what sensors send
+
+
+def udp(payload):
+    return struct.pack(">4H", 7502, 7502, len(payload) + 8, 0) + payload
+
+
+def ipv4(number, flags_and_offset, payload):
+    header = struct.pack(">BBHHHBBH", 0x45, 0, len(payload) + 20, number, flags_and_offset, 64, 17, 0)
+    return header + bytes([10, 0, 0, 1, 10, 0, 0, 2]) + payload
+
+
+def ethernet(ethertype, payload):
+    return bytes(12) + struct.pack(">H", ethertype) + payload
+
+
+def fragments(number, datagram, step):
+    starts = range(0, len(datagram), step)
+    more = [0x2000 if start + step < len(datagram) else 0 for start in starts]
+    pieces = [datagram[start : start + step] for start in starts]
+    return [ethernet(0x0800, ipv4(number, m | s // 8, p)) for m, s, p in zip(more, starts, pieces)]
+
+
+def pcap(link, frames, order="<", magic=0xA1B2C3D4):
+    file = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, link)
+    for second, frame in enumerate(frames):
+        file += struct.pack(order + "4I", 10 + second, 5, len(frame), len(frame)) + frame
+    return file
+
+
+def pcapng(frames, order="<"):
+    def block(kind, body):
+        length = struct.pack(order + "I", len(body) + 12)
+        return struct.pack(order + "I", kind) + length + body + length
+
+    file = block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
+    resolution = struct.pack(order + "HHB3x", 9, 1, 9)
+    file += block(1, struct.pack(order + "HHI", 1, 0, 65535) + resolution + bytes(4))
+    for frame in frames:
+        header = struct.pack(order + "5I", 0, 1, 5, len(frame), len(frame))
+        file += block(6, header + frame + bytes(-len(frame) % 4))
+    return file + block(3, struct.pack(order + "I", len(frames[0])) + frames[0] + bytes(-len(frames[0]) % 4))
+
+
+def captures():
+    whole = ipv4(1, 0, udp(b"hello"))
+    frame = ethernet(0x0800, whole)
+    tagged = ethernet(0x8100, b"\0\5\x08\0" + whole)
+    ipv6 = struct.pack(">IHBB", 6 << 28, 13, 17, 64) + bytes(32) + udp(b"hello")
+    parts = fragments(7, udp(bytes(100)), 64)
+    # the first byte says in which pieces the file comes
+    seed("pcap", "ethernet", b"\xff" + pcap(1, [frame, tagged, ethernet(0x86DD, ipv6), ethernet(0x0806, bytes(28))]))
+    seed("pcap", "fragments", b"\x01" + pcap(1, parts[::-1]))
+    seed("pcap", "lost_fragment", b"\x02" + pcap(1, parts[:1] + [frame]))
+    seed("pcap", "cooked", b"\x08" + pcap(113, [bytes(14) + b"\x08\0" + whole]))
+    seed("pcap", "cooked_2", b"\x08" + pcap(276, [b"\x08\0" + bytes(18) + whole], magic=0xA1B23C4D))
+    seed("pcap", "raw_big_endian", b"\x08" + pcap(101, [whole, ipv6], order=">"))
+    seed("pcap", "pcapng", b"\x04" + pcapng([frame] + parts))
+    seed("pcap", "pcapng_big_endian", b"\x04" + pcapng([frame], order=">"))
+
+
 # Texts
 
 
@@ -656,7 +717,7 @@ def models():
 
 def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for make in (pictures, videos, arrays, clouds, cdr_messages, records, logs, texts, models):
+    for make in (pictures, videos, arrays, clouds, cdr_messages, records, logs, captures, texts, models):
         make()
 
 

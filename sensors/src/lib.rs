@@ -9,6 +9,7 @@ pub mod cloud;
 pub mod mp4;
 pub mod npy;
 pub mod packet;
+pub mod pcap;
 pub mod picture;
 pub mod radar;
 pub mod ros2;

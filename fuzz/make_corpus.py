@@ -4,6 +4,7 @@
 Run it again after a format has changed; the same script always writes the same files. It needs nothing but Python.
 """
 
+import json
 import shutil
 import struct
 import zlib
@@ -615,6 +616,44 @@ def captures():
     seed("pcap", "pcapng_big_endian", b"\x04" + pcapng([frame], order=">"))
 
 
+def ouster_metadata(profile, nested):
+    form = {"column_window": [0, 15], "columns_per_frame": 16, "columns_per_packet": 8, "pixels_per_column": 2}
+    form |= {"pixel_shift_by_row": [1, 0], "udp_profile_lidar": profile}
+    beams = {"beam_altitude_angles": [5, -5], "beam_azimuth_angles": [2.5, -2.5]}
+    beams |= {"lidar_origin_to_beam_origin_mm": 27.67}
+    lidar = {"lidar_to_sensor_transform": [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 36.18, 0, 0, 0, 1]}
+    imu = {"imu_to_sensor_transform": [1, 0, 0, 6.25, 0, 1, 0, -11.8, 0, 0, 1, 7.6, 0, 0, 0, 1]}
+    sensor = {"prod_line": "OS-0-32-U1", "prod_sn": "7"}
+    if not nested:
+        return json.dumps({"data_format": form, **beams, **lidar, **imu, **sensor}).encode()
+    parts = {"lidar_data_format": form, "beam_intrinsics": beams, "lidar_intrinsics": lidar}
+    return json.dumps({**parts, "imu_intrinsics": imu, "sensor_info": sensor}).encode()
+
+
+def ouster_packet(profile, frame, first, pixel):
+    legacy = profile == "LEGACY"
+    packet = b"" if legacy else struct.pack("<HH", 1, frame) + bytes([9, 0, 0, 7]) + bytes(24)
+    for measurement in range(first, first + 8):
+        packet += struct.pack("<QHH", 10**9 + measurement * 10**6, measurement, frame if legacy else 1)
+        packet += bytes(4) + pixel * 2 + b"\xff" * 4 if legacy else pixel * 2
+    return packet if legacy else packet + bytes(32)
+
+
+def lidars():
+    pixels = {
+        "LEGACY": struct.pack("<3I", 5000, 5 | 600 << 16, 70),
+        "RNG19_RFL8_SIG16_NIR16": struct.pack("<3I", 5000, 5 | 600 << 16, 70),
+        "RNG19_RFL8_SIG16_NIR16_DUAL": struct.pack("<4I", 5000 | 5 << 24, 6000 | 6 << 24, 600 | 601 << 16, 70),
+        "RNG15_RFL8_NIR8": struct.pack("<I", 625 | 5 << 16 | 9 << 24),
+    }
+    imu = struct.pack("<3Q6f", 1, 2, 3, 0, 0, 1, 0, 0, 90)
+    for number, (profile, pixel) in enumerate(pixels.items()):
+        places = [(1, 0), (1, 8), (2, 8), (3, 0), (2, 0)]
+        packets = [ouster_packet(profile, frame, first, pixel) for frame, first in places]
+        stream = b"".join(struct.pack("<H", len(packet)) + packet for packet in packets + [imu])
+        seed("ouster", profile.lower(), ouster_metadata(profile, number % 2) + b"\0" + stream)
+
+
 # Texts
 
 
@@ -717,7 +756,7 @@ def models():
 
 def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for make in (pictures, videos, arrays, clouds, cdr_messages, records, logs, captures, texts, models):
+    for make in (pictures, videos, arrays, clouds, cdr_messages, records, logs, captures, lidars, texts, models):
         make()
 
 

@@ -6,6 +6,7 @@
 
 pub mod can;
 pub mod cloud;
+pub mod lidar;
 pub mod mp4;
 pub mod npy;
 pub mod packet;

@@ -1,5 +1,5 @@
-//! Puts the fragments of IPv4 datagrams together (RFC 791, section 3.2), in any order, over a fixed number of datagrams at a
-//! time. Which eighths of a datagram have come is kept as one bit per eight bytes, so that repeated and overlapping
+//! Puts the fragments of IPv4 datagrams together (RFC 791, section 3.2), in any order, over a fixed number of datagrams
+//! at a time. Which parts of a datagram have come is kept as one bit per eight bytes, so that repeated and overlapping
 //! fragments need no case of their own: the later bytes stand.
 
 use super::network::{Fragment, IpPacket};

@@ -34,8 +34,8 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
 }
 
-/// What was read and what was passed over. Every packet is a whole datagram, a fragment, or counted under the one reason
-/// for which it was passed over.
+/// What was read and what was passed over. Every packet is a whole datagram, a fragment, or counted under the one
+/// reason for which it was passed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PcapSummary {
     /// Packets in the file.
@@ -111,7 +111,7 @@ pub enum PcapError {
 ///
 /// ```
 /// # use catseye_sensors::pcap::PcapReader;
-/// # let file: Vec<u8> = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0, 0];
+/// # let file = [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0, 0];
 /// let mut reader = PcapReader::default();
 /// let mut rest = file.as_slice();
 /// while let Some(datagram) = reader.next_datagram(&mut rest)? {

@@ -1,5 +1,5 @@
 //! The file around the packets: PCAP (both byte orders, micro- and nanoseconds, "modified") and pcapng
-//! (draft-ietf-opsawg-pcapng). Blocks of pcapng that hold no packet and describe no interface are skipped by their length.
+//! (draft-ietf-opsawg-pcapng). Blocks of pcapng that hold no packet and describe no interface are skipped by length.
 
 use super::network::Link;
 use super::{MAX_RECORD_BYTES, PcapError};
@@ -113,10 +113,7 @@ impl PcapForm {
                 Ok(Some(Record { stamp_ns, link: self.link, frame: record.data }))
             }
             Err(Err::Incomplete(Needed::Size(missing))) if missing.get() > MAX_RECORD_BYTES => {
-                Err(PcapError::TooLong {
-                    expected: MAX_RECORD_BYTES,
-                    found: missing.get().saturating_add(bytes.len()),
-                })
+                Err(PcapError::TooLong { expected: MAX_RECORD_BYTES, found: missing.get().saturating_add(bytes.len()) })
             }
             // The parsers of records fail for want of bytes only.
             Err(_) => Ok(None),

@@ -654,6 +654,19 @@ def lidars():
         seed("ouster", profile.lower(), ouster_metadata(profile, number % 2) + b"\0" + stream)
 
 
+def ars548(method, entry_bytes, fill):
+    """The short form in which the target takes a message: the method, how many entries, and one of them."""
+    return struct.pack(">HB", method, 3) + bytes([fill]) * entry_bytes
+
+
+def radars():
+    seed("ars548", "detections", ars548(336, 44, 0x3F))
+    seed("ars548", "objects", ars548(329, 187, 0x3F))
+    seed("ars548", "not_finite", ars548(329, 187, 0x7F))
+    seed("ars548", "status", ars548(380, 76, 1))
+    seed("ars548", "filter", ars548(396, 322, 0))
+
+
 # Texts
 
 
@@ -756,7 +769,8 @@ def models():
 
 def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for make in (pictures, videos, arrays, clouds, cdr_messages, records, logs, captures, lidars, texts, models):
+    sensors = (pictures, videos, clouds, captures, lidars, radars)
+    for make in (*sensors, arrays, cdr_messages, records, logs, texts, models):
         make()
 
 

@@ -4,6 +4,7 @@
 //! panics on any input, and none reserves memory that the bytes in hand cannot justify. This crate knows no CUDA and
 //! no runtime.
 
+pub mod ars548;
 pub mod can;
 pub mod cloud;
 pub mod lidar;

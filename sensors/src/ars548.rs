@@ -5,7 +5,7 @@
 //! Continental's interface description as far as the open driver `tier4/nebula` shows it. Promised: lists go into
 //! vectors that the caller keeps; what is not a finite number is left out and counted. Detections are in the radar's
 //! frame (x along its axis, y left, z up), objects in the vehicle's frame that is configured in the radar. The
-//! end-to-end checksum is not checked: radars in use send zeros in its place.
+//! end-to-end checksum is not checked: the recording that this was tested with has zeros in its place.
 
 use thiserror::Error;
 

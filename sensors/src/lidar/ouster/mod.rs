@@ -1,7 +1,6 @@
 //! Ouster OS0, OS1 and OS2: the sensor's metadata and UDP packets in, frames of field images and points out.
 //!
-//! [`OusterMetadata`] reads the JSON that describes one sensor (flat, as firmware before 2.3 and recordings have it, or
-//! nested); [`OusterDecoder`] puts the columns of lidar packets into frames by frame and measurement number;
+//! [`OusterMetadata`] reads the JSON that describes one sensor (flat, as older clients wrote it, or nested); [`OusterDecoder`] puts the columns of lidar packets into frames by frame and measurement number;
 //! [`OusterGeometry`] makes points of a frame; [`OusterImu`] is the packet of the sensor's IMU. Promised: no packet
 //! allocates once the frames have grown, and columns that did not come, came twice, late or damaged are counted.
 //! Formats: Ouster's "Firmware User Manual", sections "Lidar Data Packet Format", "IMU Data Packet Format" and "Sensor

@@ -16,7 +16,7 @@ const VALID: u32 = 1;
 /// How lidar packets are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OusterProfile {
-    /// `LEGACY`: one return, all that firmware before 2.2 knew.
+    /// `LEGACY`: one return, without a packet header.
     Legacy,
     /// `RNG19_RFL8_SIG16_NIR16`: one return.
     Single,

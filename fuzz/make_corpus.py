@@ -4,6 +4,7 @@
 Run it again after a format has changed; the same script always writes the same files. It needs nothing but Python.
 """
 
+import json
 import shutil
 import struct
 import zlib
@@ -597,6 +598,118 @@ def logs():
     seed("log_reader", "wrong_crc", mcap(mcap_chunk(records, crc=1)))
 
 
+# Network captures and what sensors send
+
+
+def udp(payload):
+    return struct.pack(">4H", 7502, 7502, len(payload) + 8, 0) + payload
+
+
+def ipv4(number, flags_and_offset, payload):
+    header = struct.pack(">BBHHHBBH", 0x45, 0, len(payload) + 20, number, flags_and_offset, 64, 17, 0)
+    return header + bytes([10, 0, 0, 1, 10, 0, 0, 2]) + payload
+
+
+def ethernet(ethertype, payload):
+    return bytes(12) + struct.pack(">H", ethertype) + payload
+
+
+def fragments(number, datagram, step):
+    starts = range(0, len(datagram), step)
+    more = [0x2000 if start + step < len(datagram) else 0 for start in starts]
+    pieces = [datagram[start : start + step] for start in starts]
+    return [ethernet(0x0800, ipv4(number, m | s // 8, p)) for m, s, p in zip(more, starts, pieces)]
+
+
+def pcap(link, frames, order="<", magic=0xA1B2C3D4):
+    file = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, link)
+    for second, frame in enumerate(frames):
+        file += struct.pack(order + "4I", 10 + second, 5, len(frame), len(frame)) + frame
+    return file
+
+
+def pcapng(frames, order="<"):
+    def block(kind, body):
+        length = struct.pack(order + "I", len(body) + 12)
+        return struct.pack(order + "I", kind) + length + body + length
+
+    file = block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
+    resolution = struct.pack(order + "HHB3x", 9, 1, 9)
+    file += block(1, struct.pack(order + "HHI", 1, 0, 65535) + resolution + bytes(4))
+    for frame in frames:
+        header = struct.pack(order + "5I", 0, 1, 5, len(frame), len(frame))
+        file += block(6, header + frame + bytes(-len(frame) % 4))
+    return file + block(3, struct.pack(order + "I", len(frames[0])) + frames[0] + bytes(-len(frames[0]) % 4))
+
+
+def captures():
+    whole = ipv4(1, 0, udp(b"hello"))
+    frame = ethernet(0x0800, whole)
+    tagged = ethernet(0x8100, b"\0\5\x08\0" + whole)
+    ipv6 = struct.pack(">IHBB", 6 << 28, 13, 17, 64) + bytes(32) + udp(b"hello")
+    parts = fragments(7, udp(bytes(100)), 64)
+    # the first byte says in which pieces the file comes
+    seed("pcap", "ethernet", b"\xff" + pcap(1, [frame, tagged, ethernet(0x86DD, ipv6), ethernet(0x0806, bytes(28))]))
+    seed("pcap", "fragments", b"\x01" + pcap(1, parts[::-1]))
+    seed("pcap", "lost_fragment", b"\x02" + pcap(1, parts[:1] + [frame]))
+    seed("pcap", "cooked", b"\x08" + pcap(113, [bytes(14) + b"\x08\0" + whole]))
+    seed("pcap", "cooked_2", b"\x08" + pcap(276, [b"\x08\0" + bytes(18) + whole], magic=0xA1B23C4D))
+    seed("pcap", "raw_big_endian", b"\x08" + pcap(101, [whole, ipv6], order=">"))
+    seed("pcap", "pcapng", b"\x04" + pcapng([frame] + parts))
+    seed("pcap", "pcapng_big_endian", b"\x04" + pcapng([frame], order=">"))
+
+
+def ouster_metadata(profile, nested):
+    form = {"column_window": [0, 15], "columns_per_frame": 16, "columns_per_packet": 8, "pixels_per_column": 2}
+    form |= {"pixel_shift_by_row": [1, 0], "udp_profile_lidar": profile}
+    beams = {"beam_altitude_angles": [5, -5], "beam_azimuth_angles": [2.5, -2.5]}
+    beams |= {"lidar_origin_to_beam_origin_mm": 27.67}
+    lidar = {"lidar_to_sensor_transform": [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 36.18, 0, 0, 0, 1]}
+    imu = {"imu_to_sensor_transform": [1, 0, 0, 6.25, 0, 1, 0, -11.8, 0, 0, 1, 7.6, 0, 0, 0, 1]}
+    sensor = {"prod_line": "OS-0-32-U1", "prod_sn": "7"}
+    if not nested:
+        return json.dumps({"data_format": form, **beams, **lidar, **imu, **sensor}).encode()
+    parts = {"lidar_data_format": form, "beam_intrinsics": beams, "lidar_intrinsics": lidar}
+    return json.dumps({**parts, "imu_intrinsics": imu, "sensor_info": sensor}).encode()
+
+
+def ouster_packet(profile, frame, first, pixel):
+    legacy = profile == "LEGACY"
+    packet = b"" if legacy else struct.pack("<HH", 1, frame) + bytes([9, 0, 0, 7]) + bytes(24)
+    for measurement in range(first, first + 8):
+        packet += struct.pack("<QHH", 10**9 + measurement * 10**6, measurement, frame if legacy else 1)
+        packet += bytes(4) + pixel * 2 + b"\xff" * 4 if legacy else pixel * 2
+    return packet if legacy else packet + bytes(32)
+
+
+def ousters():
+    pixels = {
+        "LEGACY": struct.pack("<3I", 5000, 5 | 600 << 16, 70),
+        "RNG19_RFL8_SIG16_NIR16": struct.pack("<3I", 5000, 5 | 600 << 16, 70),
+        "RNG19_RFL8_SIG16_NIR16_DUAL": struct.pack("<4I", 5000 | 5 << 24, 6000 | 6 << 24, 600 | 601 << 16, 70),
+        "RNG15_RFL8_NIR8": struct.pack("<I", 625 | 5 << 16 | 9 << 24),
+    }
+    imu = struct.pack("<3Q6f", 1, 2, 3, 0, 0, 1, 0, 0, 90)
+    for number, (profile, pixel) in enumerate(pixels.items()):
+        places = [(1, 0), (1, 8), (2, 8), (3, 0), (2, 0)]
+        packets = [ouster_packet(profile, frame, first, pixel) for frame, first in places]
+        stream = b"".join(struct.pack("<H", len(packet)) + packet for packet in packets + [imu])
+        seed("ouster", profile.lower(), ouster_metadata(profile, number % 2) + b"\0" + stream)
+
+
+def ars548(method, entry_bytes, fill):
+    """The short form in which the target takes a message: the method, how many entries, and one of them."""
+    return struct.pack(">HB", method, 3) + bytes([fill]) * entry_bytes
+
+
+def radars():
+    seed("ars548", "detections", ars548(336, 44, 0x3F))
+    seed("ars548", "objects", ars548(329, 187, 0x3F))
+    seed("ars548", "not_finite", ars548(329, 187, 0x7F))
+    seed("ars548", "status", ars548(380, 76, 1))
+    seed("ars548", "filter", ars548(396, 322, 0))
+
+
 # Texts
 
 
@@ -758,7 +871,8 @@ def receivers():
 
 def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
-    for make in (pictures, videos, arrays, clouds, lidars, cdr_messages, records, logs, texts, models, receivers):
+    sensors = (pictures, videos, clouds, captures, lidars, ousters, radars, receivers)
+    for make in (*sensors, arrays, cdr_messages, records, logs, texts, models):
         make()
 
 

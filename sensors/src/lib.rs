@@ -4,6 +4,7 @@
 //! panics on any input, and none reserves memory that the bytes in hand cannot justify. This crate knows no CUDA and
 //! no runtime.
 
+pub mod ars548;
 pub mod can;
 pub mod clock;
 pub mod cloud;
@@ -13,6 +14,7 @@ pub mod memory;
 pub mod mp4;
 pub mod npy;
 pub mod packet;
+pub mod pcap;
 pub mod picture;
 pub mod radar;
 pub mod ros2;

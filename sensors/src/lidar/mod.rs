@@ -1,12 +1,13 @@
 //! Lidars on the wire: one network packet's bytes in, whole scans out.
 //!
-//! A decoder of one maker ([`velodyne`], [`hesai`]) reads the packet, places its points in the sensor's frame and dates
+//! A decoder of one maker ([`velodyne`], [`hesai`], [`ouster`]) reads the packet, places its points in the sensor's frame and dates
 //! each by the documented firing sequence; the scan assembler joins what the packets hold and cuts it where the lidar
 //! passes a chosen azimuth. Promised: what is missing, late, refused or dropped is counted in [`LidarCounts`], every
 //! point's time is within a second of its scan's stamp, and no memory is allocated once the vectors have grown to a
 //! scan.
 
 pub mod hesai;
+pub mod ouster;
 pub mod velodyne;
 
 use crate::cloud::Point;

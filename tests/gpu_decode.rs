@@ -315,6 +315,15 @@ fn every_head_sees_what_the_cpu_sees() {
     }
 }
 
+/// Small enough for tools that follow every access to shared memory.
+#[test]
+fn a_small_picture_of_every_head() {
+    let Some(context) = device() else { return };
+    for head in Head::ALL {
+        compare(&context, &case(head, 1, [97, 61], Fill::Ties, 5), thresholds(0.3, 0.45), None);
+    }
+}
+
 #[test]
 fn thresholds_limits_and_absent_pictures_hold() {
     let Some(context) = device() else { return };

@@ -8,7 +8,8 @@ mod counting;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use catseye::gpu::abi::CatseyeProbeParams;
 use catseye::gpu::load::{RigEngines, WantedEngine};
@@ -16,17 +17,20 @@ use catseye::gpu::node::{GpuNode, NodeOptions, OnLoss};
 use catseye::gpu::tensorrt::Library;
 use catseye::gpu::{Context, DeviceBuffer, GpuError, Kernel, Kernels, Priority, Stream, Transfer};
 use catseye::log::import::{ImportKind, ImportOptions, import};
-use catseye::messages::Detection;
+use catseye::messages::{Account, Detection, DropDecision};
+use catseye::pipeline::{Pipeline, Settings};
+use catseye::replay::{Options, replay};
 use catseye::runtime::graph::{Device, Probe, Slot};
 use catseye::runtime::pool::Pool;
 use catseye::stages::Tick;
-use catseye::stages::decode::Head;
+use catseye::stages::decode::{Head, Masks};
 use catseye::stages::infer::{BackendChoice, EnginePrecision, Model, picture_size};
 use catseye::stages::network::Network;
+use catseye::tap::{Output, Sink, Tap, TapError};
 use catseye_calibration::rig::{self, OnGpuFault, Rig};
 use catseye_sensors::picture::{Frame, PixelFormat};
 use common::small::workplace;
-use common::{Drive, Run, Seen, opened, run};
+use common::{Drive, Run, Seen, drive, opened, run, shared, with_model};
 use counting::allocations;
 
 /// Tells a test that it runs in a process of its own, and in which folder.
@@ -165,7 +169,7 @@ fn apart(test: &str, folder: &Path) {
 
 /// Lets a kernel write where no memory is, just before the networks of a tick.
 struct Fault {
-    stream: std::sync::Mutex<Stream>,
+    stream: Mutex<Stream>,
     kernel: Kernel,
 }
 
@@ -188,6 +192,64 @@ impl Probe<Tick> for Fault {
     }
 
     fn after(&self, _: &str, _: u64, _: &mut Tick) {}
+}
+
+/// Keeps the masks of every picture.
+struct KeepMasks(Arc<Mutex<Vec<Masks>>>);
+
+impl Sink for KeepMasks {
+    fn take(&mut self, output: &Output) -> Result<(), TapError> {
+        let pictures = output.body.iter().flat_map(|body| &body.pictures);
+        self.0.lock().unwrap().extend(pictures.filter_map(|picture| picture.masks.clone()));
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &[DropDecision], _: &[Account]) -> Result<(), TapError> {
+        Ok(())
+    }
+}
+
+/// The masks that a run sees in every picture.
+fn masks(drive: &Drive, settings: Settings) -> Vec<Masks> {
+    let pipeline = Pipeline::build(&drive.rig, &drive.files, settings).unwrap();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let tap = Tap::start(vec![Box::new(KeepMasks(Arc::clone(&kept)))], 1).unwrap();
+    let (options, stop) = (Options { workers: 2, ..Options::default() }, AtomicBool::new(false));
+    replay(&drive.log, &drive.rig, pipeline, &options, tap, &stop, &mut |_, _, _| {}).unwrap();
+    std::mem::take(&mut *kept.lock().unwrap())
+}
+
+/// Pixels that both have over pixels that one has.
+fn iou<'a>(pairs: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>) -> f64 {
+    let pixels = pairs.flat_map(|(a, b)| a.iter().zip(b));
+    let (both, either) = pixels.fold((0_u64, 0_u64), |(both, either), (a, b)| {
+        (both + u64::from(*a > 0 && *b > 0), either + u64::from(*a > 0 || *b > 0))
+    });
+    both as f64 / either as f64
+}
+
+#[test]
+fn masks_of_a_real_network_are_those_of_the_cpu() {
+    if device().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(video) = drive(ImportKind::Video, "camera/carnd/solidWhiteRight.mp4", folder.path()) else { return };
+    let drive = with_model(video, "models/twinlitenet_360x640.onnx").unwrap();
+    let model = shared("models/twinlitenet_360x640.onnx").unwrap();
+    let expected = masks(&drive, Settings { backend: BackendChoice::Rten, ..Settings::default() });
+    for precision in ["fp32", "fp16"] {
+        catseye(folder.path(), &["engine", "build", model.to_str().unwrap(), "--precision", precision, "--level", "0"]);
+        let mut on_gpu = on_gpu(folder.path()).settings;
+        on_gpu.precision = EnginePrecision::from_name(precision);
+        let found = masks(&drive, on_gpu);
+        assert_eq!(found.len(), expected.len());
+        let pairs = || found.iter().zip(&expected);
+        let (drivable, lanes) =
+            (iou(pairs().map(|(a, b)| (&a.drivable, &b.drivable))), iou(pairs().map(|(a, b)| (&a.lanes, &b.lanes))));
+        println!("{precision}, {} pictures: drivable area {drivable:.5}, lane markings {lanes:.5}", found.len());
+        assert!(drivable >= 0.99 && lanes >= 0.99, "{precision}: {drivable} {lanes}");
+    }
 }
 
 fn objects(seen: &[Seen]) -> Vec<Vec<Detection>> {

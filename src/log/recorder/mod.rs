@@ -209,6 +209,11 @@ impl Recorder {
         self.queue.offer(message)
     }
 
+    /// Bytes that wait for the disk, of [`Options::budget_bytes`]: for a source that can wait, as a copy from a file.
+    pub fn bytes_in_flight(&self) -> u64 {
+        self.queue.bytes()
+    }
+
     /// How the recording ended by itself; `None` while it goes on.
     pub fn ending(&self) -> Option<&Ending> {
         self.ending.get()

@@ -288,9 +288,9 @@ impl Queue {
         state.bytes = 0;
     }
 
-    /// Whether it takes anything in.
-    pub fn is_open(&self) -> bool {
-        self.state().phase == Phase::Open
+    /// Bytes in flight, those being written included.
+    pub fn bytes(&self) -> u64 {
+        self.state().bytes
     }
 }
 

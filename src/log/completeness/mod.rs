@@ -275,7 +275,7 @@ pub struct ChannelReport {
 impl ChannelReport {
     /// Messages that the recorder says it left out.
     pub fn declared(&self) -> u64 {
-        self.declared.values().sum()
+        self.declared.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     fn observe(&mut self, message: &Message<'_>) {
@@ -288,7 +288,8 @@ impl ChannelReport {
     }
 
     fn declare(&mut self, first: u32, last: u32, count: u64, reason: &str) {
-        *self.declared.entry(reason.to_owned()).or_insert(0) += count;
+        let sum = self.declared.entry(reason.to_owned()).or_insert(0);
+        *sum = sum.saturating_add(count);
         self.declared_ranges.push(Range { first, last });
     }
 
@@ -592,4 +593,62 @@ fn number(sequence: Option<u32>) -> u64 {
 
 fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the recorder itself writes is checked beside it, in `recorder::tests`; here are files of another hand.
+    fn seed(name: &str) -> Recording {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/completeness").join(name);
+        check(&Subject::Log(path), &mut |_, _| {})
+    }
+
+    #[test]
+    fn a_gap_is_declared_as_far_as_the_recorder_says_so() {
+        let found = seed("declared");
+        assert_eq!((found.problems.as_slice(), found.verdict()), ([].as_slice(), Verdict::Incomplete));
+        let imu = &found.channels["/imu"];
+        assert_eq!(imu.sequences.gaps, [Range { first: 2, last: 4 }]);
+        assert_eq!(imu.declared, BTreeMap::from([("overload".to_owned(), 2)]));
+        assert_eq!((imu.undeclared, imu.undeclared_ranges.as_slice()), (1, [Range { first: 4, last: 4 }].as_slice()));
+        assert_eq!(seed("cut").verdict(), Verdict::Incomplete);
+    }
+
+    #[test]
+    fn a_run_that_counts_fewer_than_its_range_explains_no_more() {
+        let mut channel = ChannelReport::default();
+        [0, 10].into_iter().for_each(|number| channel.sequences.observe(number));
+        channel.declare(1, 9, 6, "overload");
+        channel.weigh();
+        assert_eq!((channel.undeclared, channel.undeclared_ranges.len()), (3, 0));
+    }
+
+    #[test]
+    fn paths_are_taken_for_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = subjects(&[folder.path().to_owned()]).unwrap_err();
+        assert!(matches!(empty, CheckError::Empty { .. }));
+        let log = folder.path().join("plain_0000.mcap");
+        let whole = crate::log::writer::LogWriter::create(&log, Default::default()).unwrap();
+        whole.finish().unwrap();
+        assert_eq!(subjects(&[folder.path().to_owned()]).unwrap(), [Subject::Log(log.clone())]);
+        // too short to say what it is, and called like a file of a recording
+        let cut = folder.path().join("drive_0002.mcap.part");
+        std::fs::write(&cut, b"").unwrap();
+        let named = subjects(std::slice::from_ref(&cut)).unwrap();
+        let recording = |is_whole| Subject::Recording {
+            folder: folder.path().to_owned(),
+            name: "drive".to_owned(),
+            files: BTreeMap::from([(2, cut.clone())]),
+            is_whole,
+        };
+        assert_eq!(named, [recording(false)]);
+        assert_eq!(subjects(&[folder.path().to_owned()]).unwrap(), [recording(true), Subject::Log(log)]);
+        let found = check(&recording(true), &mut |_, _| {});
+        let missing = ["drive_0000.mcap", "drive_0001.mcap"].map(|file| Problem::FileMissing(file.to_owned()));
+        assert!(missing.iter().all(|problem| found.problems.contains(problem)), "{:?}", found.problems);
+        assert!(subjects(&[folder.path().join("nothing")]).is_err());
+    }
 }

@@ -120,22 +120,16 @@ impl Sequences {
 
     /// The parts of the gaps that none of `declared` explains.
     pub fn unexplained(&self, declared: &[Range]) -> Vec<Range> {
-        let mut known: Vec<(u64, u64)> = declared.iter().flat_map(|range| range.spans()).collect();
-        known.sort_unstable();
+        let known = merged(declared);
         let mut left = Vec::new();
         for (mut first, last) in self.gaps.iter().flat_map(|gap| gap.spans()) {
-            // ranges may overlap, so an early one may end late: none can be skipped that begins before the gap ends
-            for (from, to) in known.iter().take_while(|(from, _)| *from <= last) {
-                if *to < first {
-                    continue;
-                }
+            let from = known.partition_point(|(_, to)| *to < first);
+            let overlapping = known.iter().skip(from).take_while(|(from, _)| *from <= last);
+            for (from, to) in overlapping {
                 if *from > first {
                     left.push((first, from - 1));
                 }
                 first = to + 1;
-                if first > last {
-                    break;
-                }
             }
             if first <= last {
                 left.push((first, last));
@@ -144,6 +138,20 @@ impl Sequences {
         // both ends came from u32
         left.into_iter().map(|(first, last)| Range { first: first as u32, last: last as u32 }).collect()
     }
+}
+
+/// Ranges as spans in order that do not touch each other.
+fn merged(ranges: &[Range]) -> Vec<(u64, u64)> {
+    let mut spans: Vec<(u64, u64)> = ranges.iter().flat_map(|range| range.spans()).collect();
+    spans.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in spans {
+        match merged.last_mut() {
+            Some((_, end)) if from <= *end + 1 => *end = to.max(*end),
+            _ => merged.push((from, to)),
+        }
+    }
+    merged
 }
 
 #[cfg(test)]
@@ -197,6 +205,10 @@ mod tests {
         assert_eq!(found.unexplained(&[]), [range(1, 9), range(11, 19)]);
     }
 
+    fn nth(first: u32, i: u32) -> u32 {
+        first.wrapping_add(i)
+    }
+
     proptest! {
         #[test]
         fn missing_is_what_was_left_out(start in any::<u32>(), kept in proptest::collection::vec(any::<bool>(), 2..200)) {
@@ -206,6 +218,13 @@ mod tests {
                 let spanned = u64::from(last.wrapping_sub(*first)) + 1;
                 prop_assert_eq!(found.missing(), spanned - numbers.len() as u64);
                 prop_assert!(found.unexplained(&found.gaps).is_empty());
+                // declared one by one, all but every third are explained
+                let each = (0..spanned as u32).map(|i| nth(*first, i)).filter(|number| number % 3 != 0);
+                let declared: Vec<Range> = each.map(|number| range(number, number)).collect();
+                let left = found.unexplained(&declared);
+                prop_assert!(left.iter().all(|range| range.len() == 1 && range.first.is_multiple_of(3)));
+                let thirds = |gap: &Range| (0..gap.len() as u32).filter(|i| nth(gap.first, *i).is_multiple_of(3)).count();
+                prop_assert_eq!(left.len(), found.gaps.iter().map(thirds).sum::<usize>());
             }
         }
     }

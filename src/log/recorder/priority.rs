@@ -89,6 +89,8 @@ pub enum Offer {
     Dropped,
     /// The recording has ended; nothing is noted any more.
     Ended,
+    /// The channel is of another recording; nothing is noted.
+    NoChannel,
 }
 
 /// What there is to do for the thread that writes.
@@ -215,8 +217,9 @@ impl Queue {
 
     /// Offers a message; never waits for the disk.
     pub fn offer(&self, message: SensorMessage) -> Offer {
-        // a slot of another recording has no priority here, and gives way first
-        let priority = self.priorities.get(usize::from(message.slot.0)).copied().unwrap_or_default();
+        let Some(priority) = self.priorities.get(usize::from(message.slot.0)).copied() else {
+            return Offer::NoChannel;
+        };
         let mut state = self.state();
         if state.phase != Phase::Open {
             return Offer::Ended;
@@ -366,6 +369,7 @@ mod tests {
         (0..4).for_each(|sequence| assert_eq!(queue.offer(message(0, sequence, 1000)), Offer::Taken));
         (0..2).for_each(|sequence| assert_eq!(queue.offer(message(1, sequence, 1000)), Offer::Taken));
         assert_eq!(queue.offer(message(0, 4, 1000)), Offer::Dropped);
+        assert_eq!(queue.offer(message(2, 0, 1000)), Offer::NoChannel);
         let run = DropRun { slot: Slot(0), first: 2, last: 4, count: 3, reason: RecorderDropReason::Overload };
         assert_eq!(queue.drain_drops(), [run]);
         assert_eq!(taken(&queue), [(0, 0), (0, 1), (1, 0), (1, 1)]);

@@ -203,10 +203,15 @@ impl Rotation {
             self.close(None)?;
             self.open_next()?;
         }
-        let Some(open) = &mut self.open else { return Ok(()) };
         let slot = usize::from(message.slot.0);
-        let Some(channel) = open.channels.get(slot) else { return Ok(()) };
-        open.log.write_as(*channel, message.sequence, message.log_ns, message.publish_ns, &message.data)?;
+        let open = self.open.as_mut();
+        let Some((open, channel)) =
+            open.and_then(|open| open.channels.get(slot).copied().map(|channel| (open, channel)))
+        else {
+            let error = std::io::Error::other("no file with this channel is open");
+            return Err(WriteError::Io { path: self.folder.clone(), error });
+        };
+        open.log.write_as(channel, message.sequence, message.log_ns, message.publish_ns, &message.data)?;
         open.first_log_ns.get_or_insert(message.log_ns);
         let bytes = message.data.len() as u64;
         open.pending_bytes += bytes;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::volume::Store;
 use super::*;
+use crate::log::completeness::checksums::checksums;
 use crate::log::completeness::sequences::Range;
 use crate::log::completeness::{Problem, Recording, Verdict, check, subjects};
 use crate::log::reader::{Event, LogReader};
@@ -110,6 +111,10 @@ fn stands_alone(file: &Path) {
     let expected = ["catseye:recording", SOURCE_HEADER, RIG_ATTACHMENT, "catseye:recording-end"];
     assert_eq!(names, expected, "{}", file.display());
     assert!(messages > 0 && reader.channels().count() == 4);
+    let sums = checksums(file).unwrap();
+    for sum in [sums.data.unwrap(), sums.summary.unwrap()] {
+        assert!(sum.holds() && sum.expected != 0, "{sum:?}");
+    }
     assert!(file.metadata().unwrap().len() <= options().max_file_bytes + (16 << 10));
 }
 

@@ -18,6 +18,10 @@ lint:
 bench *ARGUMENTS:
     cargo bench --bench queue_hop -- {{ARGUMENTS}}
 
+# the recorder at the rate of twelve cameras and a lidar, and unpaced against dd; arguments as in `just bench-recorder --seconds 60`
+bench-recorder *ARGUMENTS:
+    cargo bench --bench recorder -- {{ARGUMENTS}}
+
 # a chain of trivial stages against the Copper runtime
 bench-chain *ARGUMENTS:
     cd benches/peers/chain && cargo run --release -- {{ARGUMENTS}}

@@ -596,6 +596,30 @@ def logs():
     seed("log_reader", "cut_in_chunk", chunked[: len(MCAP_MAGIC) + 200])
     seed("log_reader", "no_index", chunked[: -len(MCAP_MAGIC) - 10])
     seed("log_reader", "wrong_crc", mcap(mcap_chunk(records, crc=1)))
+    recordings()
+
+
+def mcap_metadata(name, entries):
+    body = b"".join(mcap_text(key) + mcap_text(value) for key, value in entries.items())
+    return mcap_record(12, mcap_text(name) + struct.pack("<I", len(body)) + body)
+
+
+def recordings():
+    """A file of the recorder: a gap of three numbers, two of which are declared."""
+    schema = struct.pack("<H", 2) + mcap_text("catseye_msgs/msg/RecorderDrop") + mcap_text("ros2msg") + mcap_text("")
+    channel = struct.pack("<HH", 2, 2) + mcap_text("/catseye/recorder/drops") + mcap_text("cdr") + struct.pack("<I", 0)
+    # topic, first, last, count (aligned to 8 behind the encapsulation), reason
+    drop = b"\x00\x01\x00\x00" + struct.pack("<I5s3xII4xQB", 5, b"/imu\0", 2, 3, 2, 0)
+    records = mcap_messages() + mcap_record(3, schema) + mcap_record(4, channel)
+    records += mcap_record(5, struct.pack("<HIQQ", 2, 0, 1001, 1001) + drop)
+    late = struct.pack("<HIQQ", 1, 5, 1005, 905) + Cdr().put("d", *[0.1] * 6).bytes()
+    records += mcap_record(5, late)
+    begin = {"name": "drive", "started_ns": "1", "file": "1", "flush_interval_ns": "500000000", "last./imu": "4294967295"}
+    begin = mcap_metadata("catseye:recording", begin)
+    end = mcap_metadata("catseye:recording-end", {"another_follows": "no", "ending": "was stopped on request"})
+    whole = mcap(begin + mcap_chunk(records), end)
+    seed("completeness", "declared", whole)
+    seed("completeness", "cut", whole[: len(whole) * 2 // 3])
 
 
 # Network captures and what sensors send

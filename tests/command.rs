@@ -9,6 +9,8 @@ use std::time::Duration;
 use catseye::log::Channel;
 use catseye::log::packet::{StampInfo, picture_message};
 use catseye::log::reader::{Ending, LogReader};
+use catseye::log::recorder::priority::{Priority, SensorMessage};
+use catseye::log::recorder::{Options, Preamble, Recorder};
 use catseye::log::writer::{Compression, LogWriter};
 use catseye_calibration::rig::{PictureFormat, Rig};
 use common::onnx::{ANCHORS, block, constant_yolox, node, onnx, value};
@@ -278,6 +280,48 @@ fn a_full_disk_ends_with_an_error_and_leaves_nothing_half_written() {
     assert_fails(&output, &["drive.mcap"]);
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["pictures"], "{left:?}");
+}
+
+#[test]
+fn check_tells_a_complete_log_from_one_with_a_gap_and_from_one_that_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.mcap");
+    log_with_stamps(&path, &(0..200).map(|i| 1000 + 100 * i).collect::<Vec<_>>());
+    let whole = catseye(folder.path(), &["check", "log.mcap", "--json"]);
+    assert_eq!((whole.status.code(), json(&whole)["complete"].as_bool()), (Some(0), Some(true)), "{}", text(&whole));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() * 2 / 3]).unwrap();
+    assert_fails(&catseye(folder.path(), &["check", "log.mcap"]), &["cut off", "incomplete"]);
+
+    let mut log = LogWriter::create(&folder.path().join("gap.mcap"), Compression::None).unwrap();
+    let channel = log.channel(&Channel::of_foxglove::<CompressedImage>("/camera")).unwrap();
+    for sequence in [7, 8, 12, 13] {
+        log.write_as(channel, sequence, i64::from(sequence), 0, b"picture").unwrap();
+    }
+    log.finish().unwrap();
+    let gap = catseye(folder.path(), &["check", "gap.mcap", "--json", "--allow-declared"]);
+    assert_eq!(gap.status.code(), Some(1));
+    let ranges = &json(&gap)["recordings"][0]["channels"]["/camera"]["undeclared_ranges"];
+    assert_eq!(*ranges, serde_json::json!([[9, 11]]));
+}
+
+#[test]
+fn check_accepts_declared_drops_only_where_that_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut preamble = Preamble::default();
+    let slot = preamble.channel(Channel::of_foxglove::<CompressedImage>("/camera"), Priority(0));
+    let options = Options { budget_bytes: 10_000, min_free_bytes: 0, ..Options::default() };
+    let recorder = Recorder::start(&folder.path().join("rec"), "drive", preamble, options).unwrap();
+    for (sequence, bytes) in [(0, 100), (1, 20_000), (2, 100)] {
+        recorder.offer(SensorMessage { slot, sequence, log_ns: 0, publish_ns: 0, data: vec![0; bytes].into() });
+    }
+    recorder.stop().unwrap();
+    assert_fails(&catseye(folder.path(), &["check", "rec"]), &["too large: 1", "declared"]);
+    let allowed = catseye(folder.path(), &["check", "rec/drive.manifest.json", "--allow-declared"]);
+    assert_eq!(allowed.status.code(), Some(0), "{}", text(&allowed));
+    std::fs::remove_file(folder.path().join("rec/drive_0000.mcap")).unwrap();
+    let missing = catseye(folder.path(), &["check", "rec", "--allow-declared"]);
+    assert_fails(&missing, &["drive_0000.mcap is missing", "incomplete"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 all well, 1 something failed, 2 the arguments are wrong, 3 runs that should be equal are not.
 
+mod check;
 mod demo;
 mod diff;
 mod engine;
@@ -48,6 +49,8 @@ enum Command {
     Import(import::Arguments),
     /// Say what is in a log.
     Info(info::Arguments),
+    /// Prove that nothing of a recording is missing, or say what is.
+    Check(check::Arguments),
     /// Find the first tick, stage and field in which two runs differ.
     Diff(diff::Arguments),
     /// Write the page of a run that was logged before.
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Info(arguments) => info::run(&arguments, context),
+        Command::Check(arguments) => check::run(&arguments, context),
         Command::Diff(arguments) => diff::run(&arguments, context),
         Command::Report(arguments) => report::run(&arguments, context),
         Command::Rig(arguments) => rig::run(&arguments, context),

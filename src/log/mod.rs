@@ -6,12 +6,15 @@
 //!
 //! [`writer`] writes through a file beside the target and renames it at the end; [`reader`] streams in bounded memory and
 //! reads a file that was cut off up to its last whole record; [`packet`] is the sensors' side of both; [`run`] the
-//! pipeline's, [`notes`] what the graph noted for it; [`import`] makes logs from other people's recordings.
+//! pipeline's, [`notes`] what the graph noted for it; [`import`] makes logs from other people's recordings. [`recorder`]
+//! writes what live sensors send into files in rotation, and [`completeness`] proves that nothing of it is missing.
 
+pub mod completeness;
 pub mod import;
 pub mod notes;
 pub mod packet;
 pub mod reader;
+pub mod recorder;
 pub(crate) mod records;
 pub mod run;
 pub(crate) mod statics;
@@ -24,6 +27,10 @@ use std::sync::Arc;
 pub const RUN_HEADER: &str = "catseye:run";
 /// Metadata record that says where a log came from.
 pub const SOURCE_HEADER: &str = "catseye:source";
+/// Metadata record at the start of a file of the recorder: which recording, which file of it.
+pub const RECORDING_HEADER: &str = "catseye:recording";
+/// Metadata record at the end of a file of the recorder: whether another follows.
+pub const RECORDING_END: &str = "catseye:recording-end";
 /// Attachment that holds the rig.
 pub const RIG_ATTACHMENT: &str = "rig.toml";
 
@@ -53,6 +60,8 @@ pub const TOPIC_WORLD: &str = "/catseye/world";
 pub const TOPIC_PLAN: &str = "/catseye/plan";
 /// Topic of [`Account`](crate::messages::Account).
 pub const TOPIC_ACCOUNT: &str = "/catseye/accounts";
+/// Topic of [`RecorderDrop`](recorder::priority::RecorderDrop).
+pub const TOPIC_RECORDER_DROP: &str = "/catseye/recorder/drops";
 
 /// What a channel carries.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -160,6 +160,7 @@ pub struct LogReader {
     next_record: usize,
     /// Whether they are of the chunk that the file is cut off in, unchecked.
     salvaging: bool,
+    unchecked: u64,
 }
 
 impl LogReader {
@@ -180,6 +181,7 @@ impl LogReader {
             records: Vec::new(),
             next_record: 0,
             salvaging: false,
+            unchecked: 0,
         };
         if reader.array()? != Some(MAGIC) {
             return Err(ReadError::NotMcap { path: path.to_owned() });
@@ -195,6 +197,11 @@ impl LogReader {
     /// Length of the file, and how much of it has been read: for progress.
     pub fn progress(&self) -> (u64, u64) {
         (self.at, self.len)
+    }
+
+    /// Messages given so far out of the chunk that the file is cut off in, whose checksum nobody can check.
+    pub fn unchecked(&self) -> u64 {
+        self.unchecked
     }
 
     /// How the file ended; `None` before `next` has given `None`.
@@ -228,6 +235,7 @@ impl LogReader {
                     let Some(channel) = self.channels.get(&channel_id) else {
                         return Err(self.damaged(Damage::UnknownChannel { sequence, channel: channel_id }));
                     };
+                    self.unchecked += u64::from(self.salvaging);
                     let data = &self.records[start + data.start..start + data.end];
                     return Ok(Some(Event::Message(Message {
                         channel,

@@ -57,10 +57,11 @@ pub struct ChannelId(u16);
 pub const CHUNK_BYTES: u64 = 1 << 20;
 
 /// An MCAP file being written.
-pub struct LogWriter {
-    inner: Option<mcap::Writer<BufWriter<File>>>,
+pub struct LogWriter<W: Write + Seek = BufWriter<File>> {
+    inner: Option<mcap::Writer<W>>,
     path: PathBuf,
-    part: PathBuf,
+    /// Where it grows, and what is removed if it stays unfinished; `None` where somebody else looks after the file.
+    part: Option<PathBuf>,
     sequences: BTreeMap<ChannelId, u32>,
     scratch: Vec<u8>,
 }
@@ -74,19 +75,35 @@ impl LogWriter {
         }
         let part = part_of(path);
         let file = File::create(&part).map_err(io)?;
-        let compression = match compression {
-            Compression::Zstd => Some(mcap::Compression::Zstd),
-            Compression::Lz4 => Some(mcap::Compression::Lz4),
-            Compression::None => None,
-        };
-        let inner = mcap::WriteOptions::new()
-            .compression(compression)
-            .compression_level(1)
-            .profile("catseye")
-            .library(concat!("catseye ", env!("CARGO_PKG_VERSION")))
-            .chunk_size(Some(CHUNK_BYTES))
-            .create(BufWriter::with_capacity(1 << 18, file))
-            .map_err(|error| WriteError::Mcap { path: path.to_owned(), error })?;
+        let target = BufWriter::with_capacity(1 << 18, file);
+        Self::start(path, Some(part), target, options(compression).chunk_size(Some(CHUNK_BYTES)))
+    }
+
+    /// Writes the index and gives the log its name.
+    pub fn finish(mut self) -> Result<PathBuf, WriteError> {
+        let target = self.end()?;
+        let io = |error| WriteError::Io { path: self.path.clone(), error };
+        if let Some(mut file) = target {
+            file.flush().and_then(|()| file.stream_position()).map_err(io)?;
+            file.get_ref().sync_all().map_err(io)?;
+        }
+        if let Some(part) = self.part.take() {
+            std::fs::rename(&part, &self.path).inspect_err(|_| drop(std::fs::remove_file(&part))).map_err(io)?;
+        }
+        Ok(self.path.clone())
+    }
+}
+
+impl<W: Write + Seek> LogWriter<W> {
+    /// Starts a log on a target of the caller's, who looks after the file; `path` names it in errors. Nothing is written
+    /// twice, and a chunk ends with [`flush`](Self::flush) alone and is written at once, so that what was flushed is
+    /// whole and nothing else of a chunk ever reaches the target.
+    pub fn stream(path: &Path, target: W, compression: Compression) -> Result<Self, WriteError> {
+        Self::start(path, None, target, options(compression).chunk_size(None).disable_seeking(true))
+    }
+
+    fn start(path: &Path, part: Option<PathBuf>, target: W, options: mcap::WriteOptions) -> Result<Self, WriteError> {
+        let inner = options.create(target).map_err(|error| failed(path, error))?;
         Ok(LogWriter {
             inner: Some(inner),
             path: path.to_owned(),
@@ -96,20 +113,26 @@ impl LogWriter {
         })
     }
 
+    /// Writes the index of a log on a target of the caller's; the log then takes no more.
+    pub fn finish_stream(&mut self) -> Result<(), WriteError> {
+        let target = self.end()?;
+        target.map_or(Ok(()), |mut target| target.flush()).map_err(|error| failed(&self.path, error.into()))
+    }
+
+    /// Writes the index, and gives the target back.
+    fn end(&mut self) -> Result<Option<W>, WriteError> {
+        self.mcap(|inner| inner.finish().map(|_| ()))?;
+        Ok(self.inner.take().map(mcap::Writer::into_inner))
+    }
+
     /// Where the log will be.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    fn mcap<R>(
-        &mut self,
-        f: impl FnOnce(&mut mcap::Writer<BufWriter<File>>) -> mcap::McapResult<R>,
-    ) -> Result<R, WriteError> {
+    fn mcap<R>(&mut self, f: impl FnOnce(&mut mcap::Writer<W>) -> mcap::McapResult<R>) -> Result<R, WriteError> {
         let inner = self.inner.as_mut().ok_or(mcap::McapError::AttemptedWriteAfterFailure);
-        inner.and_then(f).map_err(|error| match error {
-            mcap::McapError::Io(error) => WriteError::Io { path: self.path.clone(), error },
-            error => WriteError::Mcap { path: self.path.clone(), error },
-        })
+        inner.and_then(f).map_err(|error| failed(&self.path, error))
     }
 
     /// Opens a channel, or finds the one that is the same.
@@ -197,28 +220,37 @@ impl LogWriter {
     pub fn flush(&mut self) -> Result<(), WriteError> {
         self.mcap(mcap::Writer::flush)
     }
+}
 
-    /// Writes the index and gives the log its name.
-    pub fn finish(mut self) -> Result<PathBuf, WriteError> {
-        self.mcap(|inner| inner.finish().map(|_| ()))?;
-        let io = |error| WriteError::Io { path: self.path.clone(), error };
+impl<W: Write + Seek> Drop for LogWriter<W> {
+    fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
-            let mut file = inner.into_inner();
-            file.flush().and_then(|()| file.stream_position()).map_err(io)?;
-            file.get_ref().sync_all().map_err(io)?;
+            // not finished: `into_inner` keeps the crate's own drop from writing an index
+            drop(inner.into_inner());
         }
-        std::fs::rename(&self.part, &self.path).map_err(io)?;
-        // `drop` finds no part to remove
-        Ok(self.path.clone())
+        if let Some(part) = self.part.take() {
+            let _ = std::fs::remove_file(part);
+        }
     }
 }
 
-impl Drop for LogWriter {
-    fn drop(&mut self) {
-        if let Some(inner) = self.inner.take() {
-            // not `finish`ed: `into_inner` keeps the crate's own drop from writing an index
-            drop(inner.into_inner().into_parts());
-            let _ = std::fs::remove_file(&self.part);
-        }
+fn options(compression: Compression) -> mcap::WriteOptions {
+    let compression = match compression {
+        Compression::Zstd => Some(mcap::Compression::Zstd),
+        Compression::Lz4 => Some(mcap::Compression::Lz4),
+        Compression::None => None,
+    };
+    mcap::WriteOptions::new()
+        .compression(compression)
+        .compression_level(1)
+        .profile("catseye")
+        .library(concat!("catseye ", env!("CARGO_PKG_VERSION")))
+}
+
+fn failed(path: &Path, error: mcap::McapError) -> WriteError {
+    let path = path.to_owned();
+    match error {
+        mcap::McapError::Io(error) => WriteError::Io { path, error },
+        error => WriteError::Mcap { path, error },
     }
 }

@@ -347,9 +347,9 @@ fn parse(bytes: &[u8], bus: u8) -> Parsed {
     let extended = word & EXTENDED_FLAG != 0;
     let id = word & if extended { ID_MASK } else { STANDARD_ID_MASK };
     let frame = payload.get(..usize::from(*len)).map(|payload| CanFrame::new(id, extended, fd, bus, payload));
-    frame.and_then(|frame: Result<_, CanFrameError>| frame.ok()).map_or(Parsed::Malformed, |frame| {
-        Parsed::Event(CanEvent::Frame(frame))
-    })
+    frame
+        .and_then(|frame: Result<_, CanFrameError>| frame.ok())
+        .map_or(Parsed::Malformed, |frame| Parsed::Event(CanEvent::Frame(frame)))
 }
 
 /// The frame as a message of a raw CAN socket, and the message's length.
@@ -424,7 +424,9 @@ mod tests {
         let mut counts = CanCounts::default();
         let stamps = CanStamps::default();
         assert_eq!(counts.count(parse(&message(REMOTE_FLAG | 5, 0, &[], 16), 0), stamps), None);
-        for bytes in [message(5, 9, &[0; 8], 16), message(5, 65, &[0; 64], 72), message(5, 9, &[0; 64], 72), vec![0; 15]] {
+        for bytes in
+            [message(5, 9, &[0; 8], 16), message(5, 65, &[0; 64], 72), message(5, 9, &[0; 64], 72), vec![0; 15]]
+        {
             assert_eq!(counts.count(parse(&bytes, 0), stamps), None, "{bytes:?}");
         }
         assert!(counts.count(parse(&message(5, 1, &[7], 16), 0), stamps).is_some());

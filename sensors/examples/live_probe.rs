@@ -110,7 +110,11 @@ mod probe {
         let CameraInfo { path, driver, card, bus, multiplanar } = info;
         println!("{}: {card} ({driver}) on {bus}, several planes {multiplanar}", path.display());
         println!("  {} controls", camera.controls()?.len());
-        for format in camera.formats()? {
+        let formats = camera.formats()?;
+        drop(camera);
+        for format in formats {
+            // Closed before each capture: a camera that was unplugged comes back when nobody holds it.
+            let camera = Camera::open_bus(bus, 0)?;
             let sizes = camera.frame_sizes(format.fourcc)?;
             let size_px = options.size_px.or(sizes.first().map(|size| {
                 let [width, height] = size.max_px;
@@ -126,6 +130,7 @@ mod probe {
                 continue;
             }
             println!("  {}: {} sizes, {intervals} intervals; {}", format.fourcc, sizes.len(), format.description);
+            drop(camera);
             for lent in [false, true] {
                 if let Err(error) = capture(info, &format, size_px, lent, options) {
                     println!("    {}: {error}", memory_name(lent));
@@ -247,11 +252,12 @@ mod probe {
         let FrameLayout { width_px, height_px, .. } = *capture.layout();
         let strides: Vec<u32> = capture.layout().pieces().iter().map(|piece| piece.stride_bytes).collect();
         let SequenceCounter { frames, lost, gaps, repeats, backward, .. } = seen.sequence;
+        let held: Vec<_> = (0..3).filter_map(|_| capture.next_frame(WAIT).ok().flatten()).collect();
         let monotone = if seen.backward_stamps == 0 { "yes" } else { "no" };
         println!(
             "    {}: {width_px}x{height_px} stride {strides:?} bytes {:?}, {} buffers, {frames} frames, {:.2} Hz, gaps {gaps} \
              lost {lost} repeats {repeats} backward {backward}, torn {}, stamps {} monotone {monotone}, out of place {}, \
-             restarts {restarts}, digest {:016x}",
+             restarts {restarts}, held at once {}, digest {:016x}",
             memory_name(lent),
             seen.bytes,
             capture.buffer_count(),
@@ -259,6 +265,7 @@ mod probe {
             capture.counts().torn,
             seen.stamp,
             seen.not_in_place,
+            held.len(),
             seen.digest,
         );
     }

@@ -34,6 +34,10 @@ const STANDARD_ID_MASK: u32 = 0x7FF;
 /// `CANFD_BRS`: the payload is sent at the higher rate.
 const FD_RATE_SWITCH: u8 = 0x01;
 
+/// What the kernel may set aside for frames that were not read yet, as far as it allows: some 10,000 frames, a second of
+/// a full bus. By default it keeps under 300.
+const RECEIVE_BUFFER_BYTES: libc::c_int = 4 << 20;
+
 /// Stamps of the kernel and of the controller, both when a frame is received.
 const TIMESTAMPING: u32 = libc::SOF_TIMESTAMPING_RX_SOFTWARE
     | libc::SOF_TIMESTAMPING_SOFTWARE
@@ -270,6 +274,10 @@ fn open_socket(interface: &str) -> io::Result<CanFdSocket> {
     socket.set_error_filter_accept_all()?;
     socket.set_timestamping(TIMESTAMPING)?;
     socket.set_socket_option_int(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    // Beyond the system's limit with the right to do so, else up to it.
+    if socket.set_socket_option_int(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES).is_err() {
+        socket.set_socket_option_int(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES)?;
+    }
     Ok(socket)
 }
 

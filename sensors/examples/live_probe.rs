@@ -30,6 +30,7 @@ mod probe {
         Camera, CameraError, CameraFrame, CameraInfo, CameraState, CameraWatch, Capture, FormatInfo, FrameLayout,
         Memory, SequenceCounter, list_cameras,
     };
+    use socketcan::{Frame, Socket};
     use std::error::Error;
     use std::process::Command;
     use std::time::{Duration, Instant};
@@ -197,6 +198,9 @@ mod probe {
             println!("    {error}");
         }
         let memory = if lent {
+            if !camera.takes_lent_memory()? {
+                return Err("the driver takes no lent memory".into());
+            }
             let page = |_| Box::new(Pages::new(layout.lent_bytes())) as Box<dyn HostMemory>;
             Memory::Lent((0..BUFFERS).map(page).collect())
         } else {
@@ -393,9 +397,26 @@ mod probe {
         let counts = late.counts();
         println!("{interface}: {} sent unread, {} received + {} dropped", COUNT + 1, counts.frames, counts.dropped);
 
+        oddities(interface)?;
         if options.link {
             link(interface)?;
         }
+        Ok(())
+    }
+
+    /// Frames that carry no data, as a controller in trouble and a node that asks for a frame send them.
+    fn oddities(interface: &str) -> Result<(), Box<dyn Error>> {
+        let mut socket = CanSocket::open(interface, 1)?;
+        let sender = socketcan::CanSocket::open(interface)?;
+        let [bus_off, overflow, restarted] = [0x40, 0x04, 0x100];
+        for class in [bus_off, overflow, restarted] {
+            let report = socketcan::CanErrorFrame::new_error(class, &[0, 1, 0, 0, 0, 0, 0, 0])?;
+            sender.write_frame(&socketcan::CanFrame::Error(report))?;
+        }
+        let remote = socketcan::CanRemoteFrame::remote_from_raw_id(0x123, 4).ok_or("no remote frame")?;
+        sender.write_frame(&socketcan::CanFrame::Remote(remote))?;
+        Received::default().drain(&mut socket, WAIT)?;
+        println!("{interface}: 3 error frames and a remote one: {:?}", socket.counts());
         Ok(())
     }
 

@@ -191,8 +191,8 @@ impl FrameLayout {
 pub enum Memory {
     /// In so many buffers of its own, which are mapped. The driver may take more or fewer.
     Mapped(u32),
-    /// In memory that is lent, one buffer in each, of at least [`FrameLayout::lent_bytes`]. Not every driver can do that, and
-    /// some only where the memory begins at a multiple of the page size.
+    /// In memory that is lent, one buffer in each, of at least [`FrameLayout::lent_bytes`]. Not every driver can do that
+    /// ([`Camera::takes_lent_memory`]), and some only where the memory begins at a multiple of the page size.
     Lent(Vec<Box<dyn crate::memory::HostMemory>>),
 }
 
@@ -505,6 +505,21 @@ impl Camera {
             pieces: pix.plane_fmt.map(piece),
             piece_count: usize::from(pix.num_planes).min(MAX_PLANES),
         })
+    }
+
+    /// Whether the driver can put frames into memory that is lent. Those that need memory in one piece cannot.
+    ///
+    /// # Errors
+    /// [`CameraError::Busy`] while it streams, [`CameraError`] if the camera does not answer.
+    pub fn takes_lent_memory(&self) -> Result<bool, CameraError> {
+        let (buf_type, memory) = (self.buffer_type(), abi::MEMORY_USERPTR);
+        // No buffers are asked for, so that none are made.
+        let mut request = abi::RequestBuffers { buf_type, memory, ..abi::RequestBuffers::default() };
+        match abi::request_buffers(self.as_fd(), &mut request) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL) => Ok(false),
+            Err(errno) => Err(self.refused("ask about lent memory", errno)),
+        }
     }
 
     /// Asks for a time between frames and gives the one that the camera takes.

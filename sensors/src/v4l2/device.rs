@@ -193,6 +193,8 @@ pub enum Memory {
     Mapped(u32),
     /// In memory that is lent, one buffer in each, of at least [`FrameLayout::lent_bytes`]. Not every driver can do that
     /// ([`Camera::takes_lent_memory`]), and some only where the memory begins at a multiple of the page size.
+    /// The kernel must be able to pin its pages, as it can those of the heap; memory that another device's driver mapped may
+    /// be refused when it is queued.
     Lent(Vec<Box<dyn crate::memory::HostMemory>>),
 }
 

@@ -18,3 +18,6 @@ pub mod pcap;
 pub mod picture;
 pub mod radar;
 pub mod ros2;
+// its structs are laid out for such machines
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
+pub mod v4l2;

@@ -3,6 +3,8 @@
 //! is a plain fixed-size value, and everything read from it is bounds-checked.
 
 pub mod dbc;
+#[cfg(target_os = "linux")]
+pub mod socket;
 
 use thiserror::Error;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use catseye::gpu::abi::CatseyeProbeParams;
 use catseye::gpu::transfer::time_both;
 use catseye::gpu::{
-    Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernel, Kernels, PinnedBuffer, Priority, Stream, Transfer,
-    TransferMode, measure_mapped,
+    Context, CopyBatch, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernel, Kernels, PinnedBuffer, Priority,
+    Stream, Transfer, TransferMode, measure_mapped,
 };
 
 /// Sizes at and around the ends of words, warps, blocks and pages.
@@ -51,6 +51,27 @@ fn picture(bytes: usize) -> Vec<u8> {
 fn expected(source: &[u8], pattern: u8, times: usize) -> Vec<u8> {
     let step = |i: usize| (usize::from(pattern) + i).wrapping_mul(times) as u8;
     source.iter().enumerate().map(|(i, byte)| byte.wrapping_add(step(i))).collect()
+}
+
+#[test]
+fn a_batch_of_copies_does_what_single_ones_do() {
+    let Some(context) = device() else { return };
+    let stream = Stream::new(&context, Priority::High).unwrap();
+    let mut from = PinnedBuffer::new(&context, 1 << 20, HostKind::Pinned).unwrap();
+    from.copy_from_slice(&picture(1 << 20));
+    let [one, all] = [(); 2].map(|()| DeviceBuffer::from_bytes(&context, &[0; 1 << 20]).unwrap());
+    let copies = [(0..100, 7), (5000..5000, 3), (4096..70_000, 65_536), (1_000_000..1_000_001, 1_048_575)];
+    for few in 0..=copies.len() {
+        let mut batch = CopyBatch::with_capacity(copies.len());
+        for (range, offset) in &copies[..few] {
+            stream.upload(&from, range.clone(), &one, *offset).unwrap();
+            batch.push(&from, range.clone(), &all, *offset).unwrap();
+        }
+        stream.upload_batch(&batch).unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!(one.to_vec().unwrap(), all.to_vec().unwrap());
+    }
+    assert!(CopyBatch::default().push(&from, 0..9, &all, (1 << 20) - 8).is_err());
 }
 
 #[test]

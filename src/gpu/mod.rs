@@ -56,7 +56,7 @@ pub use self::{
     graph::Graph,
     kernels::{Kernel, KernelParams, Kernels},
     memory::{DeviceBuffer, HostKind, PinnedBuffer},
-    stream::{Event, Priority, Stream},
+    stream::{CopyBatch, Event, Priority, Stream},
     transfer::{Transfer, TransferChoice, measure_mapped},
 };
 

@@ -25,7 +25,8 @@ use super::preprocess::{
 };
 use super::tensorrt::{Element, Engine, ExecutionContext, TensorInfo, TensorRtError};
 use super::{
-    Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernels, PinnedBuffer, Priority, Stream, Transfer,
+    Context, CopyBatch, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernels, PinnedBuffer, Priority, Stream,
+    Transfer,
 };
 use crate::messages::{Level, MAX_DETECTIONS, NetworksPlace};
 use crate::runtime::digest::digest_f32;
@@ -251,6 +252,7 @@ struct Upload {
     places: Vec<[usize; 2]>,
     /// Per camera, where its picture begins and how many bytes it may have; none where pictures are read where they lie.
     pictures: Vec<[usize; 2]>,
+    batch: CopyBatch,
 }
 
 impl Upload {
@@ -276,6 +278,7 @@ impl Upload {
             tables: PinnedBuffer::new(context, table_bytes, HostKind::Pinned)?,
             device: DeviceBuffer::new(context, places.0)?,
             places: tables,
+            batch: CopyBatch::with_capacity(1 + memory.pictures.len()),
             pictures,
         })
     }
@@ -325,20 +328,19 @@ impl Upload {
     }
 
     /// Copies the tables and, where they are not read where they lie, the pictures. Gives the number of bytes.
-    fn send(&self, stream: &Stream, tick: &Tick) -> Result<usize, GpuError> {
+    fn send(&mut self, stream: &Stream, tick: &Tick) -> Result<usize, GpuError> {
         let mut sent = self.tables.len();
-        stream.upload(&self.tables, 0..sent, &self.device, 0)?;
-        if self.transfer == Transfer::Mapped {
-            return Ok(sent);
-        }
+        self.batch.clear();
+        self.batch.push(&self.tables, 0..sent, &self.device, 0)?;
         for (camera, [place, room]) in tick.cameras.iter().zip(&self.pictures) {
             let Some(lies) = pinned(camera.frame.host_bytes().memory()) else { continue };
             if camera.present && *room > 0 {
                 let bytes = camera.frame.data().len();
-                stream.upload(lies, 0..bytes, &self.device, *place)?;
+                self.batch.push(lies, 0..bytes, &self.device, *place)?;
                 sent += bytes;
             }
         }
+        stream.upload_batch(&self.batch)?;
         Ok(sent)
     }
 

@@ -8,14 +8,17 @@
 //! `cargo bench --features tensorrt --bench gpu_tick -- --models yolox_nano.onnx twinlitenet.onnx [--cameras N] [--digests]
 //! [--mapped] [--same N] [--seconds S] [--json FILE]`
 
+#[path = "../tests/common/counting.rs"]
+mod counting;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use catseye::gpu::Transfer;
 use catseye::gpu::engine::Store;
 use catseye::gpu::load::{RigEngines, WantedEngine};
 use catseye::gpu::node::{GpuNode, NodeOptions, OnLoss, TickTimes};
+use catseye::gpu::{Context, Transfer};
 use catseye::runtime::graph::{Device, Slot, Ticket};
 use catseye::runtime::pool::Pool;
 use catseye::stages::decode::Head;
@@ -25,12 +28,15 @@ use catseye::stages::{NetworkSlot, Tick};
 use catseye_calibration::rig::Rig;
 use catseye_sensors::picture::{Frame, PixelFormat};
 use clap::Parser;
+use counting::allocations;
 use serde_json::json;
 
 const WIDTH_PX: u32 = 1920;
 const HEIGHT_PX: u32 = 1208;
 /// Slots that go round, as many as a pipeline of two lanes has.
 const SLOTS: usize = 6;
+/// Ticks over which the host's part is measured.
+const WARM_TICKS: usize = 1000;
 
 #[derive(Parser)]
 struct Arguments {
@@ -86,13 +92,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::new(SLOTS, || Slot::new(Tick::new(rig.cameras.len(), 0, &networks)));
     fill(&pool, arguments.cameras);
 
-    let mut host = Host::default();
     for _ in 0..20 {
-        one_tick(&mut node, &pool, &mut Host::default());
+        one_tick(&mut node, &pool, &mut Host::with_capacity(1));
     }
-    for _ in 0..200 {
+    let mut host = Host::with_capacity(WARM_TICKS);
+    let context = Context::open(0)?;
+    let before = (allocations(), context.free_bytes()?);
+    for _ in 0..WARM_TICKS {
         one_tick(&mut node, &pool, &mut host);
     }
+    let asked = allocations() - before.0;
+    let taken = i128::from(before.1 as u64) - i128::from(context.free_bytes()? as u64);
     let mut lease = pool.acquire().ok_or("no slot is free")?;
     let times = node.time_parts(&mut lease.payload, arguments.rounds, arguments.runs)?;
     drop(lease);
@@ -119,6 +129,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  host, from tick formed to launch returned: {}", submit.text("us"));
     println!("  host, completion: {}", complete.text("us"));
     let worst = worst(paced.clone());
+    println!(
+        "  in {WARM_TICKS} warm ticks: {asked} allocations on the host, {taken} bytes of the device's memory taken"
+    );
     let paced = Spread::of(paced.iter().map(|tick| tick.latency_ms).collect());
     if arguments.seconds > 0.0 {
         println!("  at {} Hz for {} s: {}", arguments.rate_hz, arguments.seconds, paced.text("ms"));
@@ -132,7 +145,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let value = json!({
             "device": device.name, "cameras": arguments.cameras, "nodes": nodes, "up_bytes": up, "home_bytes": home,
             "inference_ms": inference, "on_device_ms": on_device, "whole_ms": whole, "ratio": ratio,
-            "submit_us": submit.json(), "complete_us": complete.json(), "paced_ms": paced.json(),
+            "warm_allocations": asked, "warm_device_bytes": taken as i64, "submit_us": submit.json(), "complete_us": complete.json(), "paced_ms": paced.json(),
         });
         std::fs::write(path, format!("{value:#}\n"))?;
     }
@@ -202,10 +215,15 @@ fn fill(pool: &Pool<Slot<Tick>>, cameras: usize) {
 }
 
 /// What the host's thread spent.
-#[derive(Default)]
 struct Host {
     submit_us: Vec<f64>,
     complete_us: Vec<f64>,
+}
+
+impl Host {
+    fn with_capacity(ticks: usize) -> Self {
+        Host { submit_us: Vec::with_capacity(ticks), complete_us: Vec::with_capacity(ticks) }
+    }
 }
 
 /// One tick from its pictures to its results, spinning; its milliseconds.
@@ -251,7 +269,7 @@ fn paced(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, arguments: &Arguments) -> 
     let count = (arguments.seconds * arguments.rate_hz) as u32;
     let start = Instant::now();
     let mut ticks = Vec::with_capacity(count as usize);
-    let mut host = Host::default();
+    let mut host = Host::with_capacity(count as usize);
     for number in 0..count {
         let due = start + period * number;
         if let Some(early) = due.checked_duration_since(Instant::now()) {

@@ -52,6 +52,8 @@ pub mod eval;
 pub mod file;
 pub mod gpu;
 pub mod header;
+#[cfg(target_os = "linux")]
+pub mod live;
 pub mod log;
 pub mod math;
 pub mod messages;

@@ -81,6 +81,8 @@ pub enum Pace {
     Max,
     /// This many times as fast as they were recorded.
     Times(f64),
+    /// When they are there: sensors are live, and a tick that finds no room is refused.
+    Live,
 }
 
 /// How to replay.
@@ -374,6 +376,33 @@ pub fn replay(
         }
     };
     let source = Source::open(log, rig, options.limits)?;
+    go(pipeline, (edge, source), start, options, tap, stop, progress)
+}
+
+/// Runs live sensors through `pipeline` until they end. `stop` ends the run at once; to end it whole, end the sensors.
+pub fn run_live(
+    source: Source,
+    rig: &Rig,
+    pipeline: Pipeline,
+    options: &Options,
+    tap: Tap,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(u64, u64, u64),
+) -> Result<Summary, ReplayError> {
+    let edge = Edge::Fresh(Box::new(Ingest::new(rig, IngestSettings::of(rig), 0)));
+    let start = Start { states: Vec::new(), skip_through: None, restored_after: None, without_state: false };
+    go(pipeline, (edge, source), start, &Options { pace: Pace::Live, ..options.clone() }, tap, stop, progress)
+}
+
+fn go(
+    pipeline: Pipeline,
+    (edge, source): (Edge, Source),
+    start: Start,
+    options: &Options,
+    tap: Tap,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(u64, u64, u64),
+) -> Result<Summary, ReplayError> {
     let running = pipeline.graph.start(options.workers, &options.pin)?;
     let mut run = Run {
         edge,
@@ -492,7 +521,7 @@ impl Run {
                 self.submit(slot, formed);
                 Ok(true)
             }
-            (None, Pace::Times(_), Edge::Fresh(ingest)) => {
+            (None, Pace::Times(_) | Pace::Live, Edge::Fresh(ingest)) => {
                 ingest.refuse(formed);
                 Ok(true)
             }

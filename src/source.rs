@@ -92,6 +92,13 @@ pub struct SourceSummary {
     pub undecodable: BTreeMap<u16, (u64, String)>,
 }
 
+impl SourceSummary {
+    /// Of live sensors, which have no file that could be cut.
+    pub(crate) fn live() -> Self {
+        SourceSummary { ending: Ending::Complete, passed_over: BTreeMap::new(), undecodable: BTreeMap::new() }
+    }
+}
+
 /// What comes out.
 pub enum Item {
     /// Packets in order.
@@ -138,6 +145,11 @@ impl Source {
             .spawn(move || thread.run())
             .map_err(|error| ReadError::Io { path: error_path, error })?;
         Ok(Source { path: path.to_owned(), items, fed, len })
+    }
+
+    /// What live sensors send.
+    pub(crate) fn live(items: Receiver<Item>) -> Self {
+        Source { path: PathBuf::new(), items, fed: Arc::default(), len: 0 }
     }
 
     /// A source that has nothing to give but this error.

@@ -9,6 +9,8 @@ mod engine;
 mod eval;
 mod import;
 mod info;
+#[cfg(target_os = "linux")]
+mod live;
 mod progress;
 mod replay;
 mod report;
@@ -45,6 +47,12 @@ enum Command {
     Demo(demo::Arguments),
     /// Replay a log, a video, a picture folder or a KITTI folder.
     Replay(Box<replay::Arguments>),
+    /// Run live sensors through the pipeline.
+    #[cfg(target_os = "linux")]
+    Run(Box<live::Run>),
+    /// Record live sensors.
+    #[cfg(target_os = "linux")]
+    Record(live::Record),
     /// Make a log from somebody else's recording.
     Import(import::Arguments),
     /// Say what is in a log.
@@ -116,6 +124,10 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments, context),
         Command::Replay(arguments) => replay::run(&arguments, context),
+        #[cfg(target_os = "linux")]
+        Command::Run(arguments) => live::run(&arguments, context),
+        #[cfg(target_os = "linux")]
+        Command::Record(arguments) => live::record(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Info(arguments) => info::run(&arguments, context),
         Command::Check(arguments) => check::run(&arguments, context),

@@ -151,11 +151,11 @@ fn parse_score(text: &str) -> Result<f64, String> {
     score.ok_or_else(|| format!("expected a number from 0 to 1, found {text:?}"))
 }
 
-fn parse_backend(text: &str) -> Result<BackendChoice, String> {
+pub fn parse_backend(text: &str) -> Result<BackendChoice, String> {
     BackendChoice::from_name(text).ok_or_else(|| format!("expected auto, tensorrt, ort or rten, found {text:?}"))
 }
 
-fn parse_precision(text: &str) -> Result<EnginePrecision, String> {
+pub fn parse_precision(text: &str) -> Result<EnginePrecision, String> {
     EnginePrecision::from_name(text).ok_or_else(|| format!("expected fp32, fp16 or int8, found {text:?}"))
 }
 
@@ -171,7 +171,7 @@ fn parse_pace(text: &str) -> Result<Pace, String> {
     times.map(Pace::Times).ok_or_else(|| format!("expected max or a number above 0, found {text:?}"))
 }
 
-fn parse_digests(text: &str) -> Result<DigestLevel, String> {
+pub fn parse_digests(text: &str) -> Result<DigestLevel, String> {
     DigestLevel::from_name(text).ok_or_else(|| format!("expected off, outputs or all, found {text:?}"))
 }
 
@@ -438,7 +438,7 @@ fn import_input(arguments: &Arguments, log: &Path, context: Context) -> miette::
 
 /// Reads what a rig file names beside itself, so that the run's log stands alone: DBC files under the rig's names, models
 /// and labels under whole paths. The log's own file stays where there is none on disk.
-fn take_along(mut rig: Rig, files: &mut Files) -> miette::Result<Rig> {
+pub fn take_along(mut rig: Rig, files: &mut Files) -> miette::Result<Rig> {
     for path in rig.cans.iter().flat_map(|can| &can.dbc) {
         take_file(path, &rig.resolve(path), files)?;
     }
@@ -585,7 +585,7 @@ fn left_out(arguments: &Arguments, reference: &Path, names: &Names) -> miette::R
     Ok(if has_snapshot { BTreeMap::new() } else { stateful_stages(names) })
 }
 
-fn say_models(pipeline: &Pipeline) {
+pub fn say_models(pipeline: &Pipeline) {
     for model in &pipeline.models {
         let (network, engine) = (&model.network, &model.backend);
         let size = format!("{}x{}", network.layout.width, network.layout.height);

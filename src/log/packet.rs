@@ -98,6 +98,18 @@ pub struct SensorPacket {
     pub content: Content,
 }
 
+impl From<&CanFrame> for CanMessage {
+    fn from(frame: &CanFrame) -> Self {
+        CanMessage {
+            bus: frame.bus,
+            id: frame.id,
+            extended: frame.extended,
+            fd: frame.fd,
+            data: heapless::Vec::from_slice(frame.payload()).unwrap_or_default(),
+        }
+    }
+}
+
 /// What a channel says about its stamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StampInfo {
@@ -288,7 +300,7 @@ pub(super) fn raw_format(name: &str) -> Result<PixelFormat, String> {
     }
 }
 
-fn raw_layout(width_px: u32, height_px: u32, format: PixelFormat, step: u32) -> RawLayout {
+pub(crate) fn raw_layout(width_px: u32, height_px: u32, format: PixelFormat, step: u32) -> RawLayout {
     let stride_bytes = (step > 0).then_some(step as usize);
     RawLayout { width_px, height_px, format, full_range: false, stride_bytes }
 }

@@ -13,8 +13,8 @@ use catseye::log::import::{ImportKind, ImportOptions, import};
 use catseye::log::notes::Names;
 use catseye::log::run::{RunHeader, RunWriter};
 use catseye::messages::{Account, DropDecision, StageDigest};
-use catseye::pipeline::{DigestLevel, Pipeline, Settings};
-use catseye::replay::{Options, Summary, replay};
+use catseye::pipeline::{DigestLevel, Files, Pipeline, Settings};
+use catseye::replay::{Options, ReplayError, Summary, replay};
 use catseye::source::Preamble;
 use catseye::stages::infer::BackendChoice;
 use catseye::tap::{Body, Output, Sink, Tap, TapError};
@@ -128,24 +128,44 @@ impl Run {
 
 /// Runs a drive and keeps everything.
 pub fn run(drive: &Drive, run: Run) -> (Vec<Seen>, Summary) {
-    let digests = run.settings.digests;
-    let pipeline = Pipeline::build(&drive.rig, &drive.files, run.settings).unwrap();
-    let names = Names::of(&pipeline, &drive.rig);
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(Keep { names: names.clone(), seen: Arc::clone(&seen) })];
-    if let Some(out) = &run.out {
-        let header = RunHeader {
-            entries: catseye::header::run_header(&drive.rig, &drive.files, &pipeline, digests),
-            rig_toml: drive.rig.to_toml(),
-            files: drive.files.clone(),
-        };
-        let sensors = run.record.then_some(drive.log.as_path());
-        sinks.push(Box::new(RunWriter::create(out, &header, names.clone(), sensors).unwrap()));
-    }
-    sinks.extend(run.sinks.into_iter().map(|sink| sink(&names)));
-    let tap = Tap::start(sinks, 0).unwrap();
+    let Run { settings, options, out, record, sinks } = run;
+    let pipeline = Pipeline::build(&drive.rig, &drive.files, settings).unwrap();
     let stop = AtomicBool::new(false);
-    let summary = replay(&drive.log, &drive.rig, pipeline, &run.options, tap, &stop, &mut |_, _, _| {}).unwrap();
+    let sensors = record.then_some(drive.log.as_path());
+    run_with(&drive.rig, &drive.files, pipeline, (out.as_deref(), sensors, sinks), |pipeline, tap| {
+        replay(&drive.log, &drive.rig, pipeline, &options, tap, &stop, &mut |_, _, _| {})
+    })
+}
+
+/// Runs a pipeline on whatever is given to it, and keeps everything.
+pub fn run_on(
+    rig: &Rig,
+    files: &Files,
+    pipeline: Pipeline,
+    out: Option<&Path>,
+    go: impl FnOnce(Pipeline, Tap) -> Result<Summary, ReplayError>,
+) -> (Vec<Seen>, Summary) {
+    run_with(rig, files, pipeline, (out, None, Vec::new()), go)
+}
+
+fn run_with(
+    rig: &Rig,
+    files: &Files,
+    pipeline: Pipeline,
+    (out, sensors, sinks): (Option<&Path>, Option<&Path>, Vec<MakeSink>),
+    go: impl FnOnce(Pipeline, Tap) -> Result<Summary, ReplayError>,
+) -> (Vec<Seen>, Summary) {
+    let names = Names::of(&pipeline, rig);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let mut all: Vec<Box<dyn Sink>> = vec![Box::new(Keep { names: names.clone(), seen: Arc::clone(&seen) })];
+    if let Some(out) = out {
+        // all that is digested goes into the header as what was asked for
+        let entries = catseye::header::run_header(rig, files, &pipeline, DigestLevel::All);
+        let header = RunHeader { entries, rig_toml: rig.to_toml(), files: files.clone() };
+        all.push(Box::new(RunWriter::create(out, &header, names.clone(), sensors).unwrap()));
+    }
+    all.extend(sinks.into_iter().map(|sink| sink(&names)));
+    let summary = go(pipeline, Tap::start(all, 0).unwrap()).unwrap();
     let seen = Arc::into_inner(seen).map(|seen| seen.into_inner().unwrap());
     (seen.unwrap_or_default(), summary)
 }

@@ -63,6 +63,8 @@ struct Log<'t> {
     models: Vec<Named>,
     /// The sensors' topics, each with the sensor's name.
     topics: BTreeMap<String, String>,
+    /// The sensors' sources, by name.
+    sources: BTreeMap<String, String>,
 }
 
 /// A name and the byte of the text it stands at.
@@ -84,6 +86,7 @@ impl<'t> Log<'t> {
             sensors: Vec::new(),
             models: Vec::new(),
             topics: BTreeMap::new(),
+            sources: BTreeMap::new(),
         }
     }
 
@@ -429,6 +432,7 @@ fn rig(log: &mut Log, root: &Section, directory: PathBuf) -> Option<Rig> {
         imus: imus?,
         gnss: gnss?,
         cans: cans?,
+        sources: std::mem::take(&mut log.sources),
         models: models?,
         planner,
         on_gpu_fault,
@@ -558,7 +562,11 @@ fn unique_name(log: &mut Log, section: &Section, kind: Option<SensorKind>) -> Op
 /// A sensor's name and topic, which must both differ from the other sensors': messages find their sensor by topic.
 fn identity(log: &mut Log, section: &Section, kind: SensorKind) -> Option<(String, String)> {
     let topic = section.optional_text(log, "topic");
+    let source = section.optional_text(log, "source");
     let name = unique_name(log, section, Some(kind))?;
+    if let Some(source) = source {
+        log.sources.insert(name.clone(), source);
+    }
     let topic = topic.unwrap_or_else(|| kind.default_topic(&name));
     if let Some(other) = log.topics.insert(topic.clone(), name.clone()) {
         let found = format!("{} again, as of {}", quoted(&topic), quoted(&other));
@@ -592,6 +600,7 @@ fn camera(log: &mut Log, section: &Section) -> Option<Camera> {
         &[
             "name",
             "topic",
+            "source",
             "width_px",
             "height_px",
             "format",
@@ -763,7 +772,7 @@ fn has_max_angle(camera: &Section) -> bool {
 }
 
 fn lidar(log: &mut Log, section: &Section) -> Option<Lidar> {
-    section.allow(log, &["name", "topic", "model", "rate_hz", "mounting"]);
+    section.allow(log, &["name", "topic", "source", "model", "rate_hz", "mounting"]);
     let identity = identity(log, section, SensorKind::Lidar);
     let model = section.optional_text(log, "model").unwrap_or_default();
     let rate_hz = section.number(log, "rate_hz", Range::Positive);
@@ -773,7 +782,7 @@ fn lidar(log: &mut Log, section: &Section) -> Option<Lidar> {
 }
 
 fn sensor(log: &mut Log, section: &Section, kind: SensorKind) -> Option<Sensor> {
-    section.allow(log, &["name", "topic", "rate_hz", "mounting"]);
+    section.allow(log, &["name", "topic", "source", "rate_hz", "mounting"]);
     let identity = identity(log, section, kind);
     let rate_hz = section.number(log, "rate_hz", Range::Positive);
     let mounting = mounting(log, section);
@@ -782,7 +791,7 @@ fn sensor(log: &mut Log, section: &Section, kind: SensorKind) -> Option<Sensor> 
 }
 
 fn can(log: &mut Log, section: &Section) -> Option<Can> {
-    section.allow(log, &["name", "topic", "dbc", "bitrate", "signals"]);
+    section.allow(log, &["name", "topic", "source", "dbc", "bitrate", "signals"]);
     let identity = identity(log, section, SensorKind::Can);
     let dbc = section.optional(log, "dbc", "a list of file names", text_list).unwrap_or_default();
     let bitrate = section.optional_count(log, "bitrate");

@@ -56,6 +56,9 @@ pub struct Rig {
     pub gnss: Vec<Sensor>,
     /// CAN buses, in the order of the file.
     pub cans: Vec<Can>,
+    /// Where the measurements of a live sensor come from, by the sensor's name: a camera's device file, a CAN interface, the address
+    /// that a lidar sends to.
+    pub sources: BTreeMap<String, String>,
     /// Models to run, in the order of the file.
     pub models: Vec<Model>,
     /// Limits and wishes of the planner.
@@ -622,6 +625,7 @@ impl Rig {
             imus: Vec::new(),
             gnss: Vec::new(),
             cans: Vec::new(),
+            sources: BTreeMap::new(),
             models: Vec::new(),
             planner: Planner::default(),
             on_gpu_fault: OnGpuFault::default(),

@@ -2,6 +2,7 @@
 //!
 //! Every value is written out, defaults too, so that a file made here shows what can be set.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{
@@ -10,20 +11,22 @@ use super::{
 };
 use crate::camera::{CameraModel, FThetaPolynomial};
 
+type Sources = BTreeMap<String, String>;
+
 pub(super) fn to_toml(rig: &Rig) -> String {
     let mut out = Writer::default();
     out.set("schema", SCHEMA.to_string());
     out.set("name", text(&rig.name));
     vehicle(&mut out, &rig.vehicle);
     tick(&mut out, &rig.tick);
-    rig.cameras.iter().for_each(|camera| self::camera(&mut out, camera));
-    rig.lidars.iter().for_each(|lidar| self::lidar(&mut out, lidar));
+    rig.cameras.iter().for_each(|camera| self::camera(&mut out, camera, &rig.sources));
+    rig.lidars.iter().for_each(|lidar| self::lidar(&mut out, lidar, &rig.sources));
     for (kind, sensors) in
         [("radar", &rig.radars), ("ultrasonic", &rig.ultrasonics), ("imu", &rig.imus), ("gnss", &rig.gnss)]
     {
-        sensors.iter().for_each(|sensor| self::sensor(&mut out, kind, sensor));
+        sensors.iter().for_each(|sensor| self::sensor(&mut out, kind, sensor, &rig.sources));
     }
-    rig.cans.iter().for_each(|can| self::can(&mut out, can));
+    rig.cans.iter().for_each(|can| self::can(&mut out, can, &rig.sources));
     rig.models.iter().for_each(|model| self::model(&mut out, model));
     planner(&mut out, &rig.planner);
     // a rig without the table is as old as those that were written before there was one: their digests stay
@@ -104,10 +107,11 @@ fn tick(out: &mut Writer, tick: &Tick) {
     out.number("max_wait_ms", tick.max_wait_ms);
 }
 
-fn camera(out: &mut Writer, camera: &Camera) {
+fn camera(out: &mut Writer, camera: &Camera, sources: &Sources) {
     out.table("[[camera]]");
     out.set("name", text(&camera.name));
     out.set("topic", text(&camera.topic));
+    out.set_some("source", sources.get(&camera.name).map(|source| text(source)));
     out.set("width_px", camera.width_px.to_string());
     out.set("height_px", camera.height_px.to_string());
     out.set("format", text(camera.format.name()));
@@ -165,28 +169,31 @@ fn mounting_pose(pose: &MountingPose) -> String {
     format!("{{ xyz_m = {}, rpy_deg = {} }}", numbers(&pose.xyz_m), numbers(&pose.rpy_deg))
 }
 
-fn lidar(out: &mut Writer, lidar: &Lidar) {
+fn lidar(out: &mut Writer, lidar: &Lidar, sources: &Sources) {
     out.table("[[lidar]]");
     out.set("name", text(&lidar.name));
     out.set("topic", text(&lidar.topic));
+    out.set_some("source", sources.get(&lidar.name).map(|source| text(source)));
     // An empty model stands for none and cannot be written as a text.
     out.set_some("model", (!lidar.model.is_empty()).then(|| text(&lidar.model)));
     out.number("rate_hz", lidar.rate_hz);
     mounting(out, "lidar", &lidar.mounting);
 }
 
-fn sensor(out: &mut Writer, kind: &str, sensor: &Sensor) {
+fn sensor(out: &mut Writer, kind: &str, sensor: &Sensor, sources: &Sources) {
     out.table(&format!("[[{kind}]]"));
     out.set("name", text(&sensor.name));
     out.set("topic", text(&sensor.topic));
+    out.set_some("source", sources.get(&sensor.name).map(|source| text(source)));
     out.number("rate_hz", sensor.rate_hz);
     mounting(out, kind, &sensor.mounting);
 }
 
-fn can(out: &mut Writer, can: &Can) {
+fn can(out: &mut Writer, can: &Can, sources: &Sources) {
     out.table("[[can]]");
     out.set("name", text(&can.name));
     out.set("topic", text(&can.topic));
+    out.set_some("source", sources.get(&can.name).map(|source| text(source)));
     out.set("dbc", list(can.dbc.iter().map(|file| path(file))));
     out.set_some("bitrate", can.bitrate.map(|bitrate| bitrate.to_string()));
     if can.signals.is_empty() {
@@ -301,6 +308,8 @@ mod tests {
             precision: Some(Precision::Int8),
         });
         rig.on_gpu_fault = OnGpuFault::Cpu;
+        let sources = [("fisheye", "/dev/video1"), ("roof", "udp://0.0.0.0:2368"), ("can", "can0"), ("radar", "can1")];
+        rig.sources = sources.map(|(name, source)| (name.to_owned(), source.to_owned())).into();
         rig
     }
 

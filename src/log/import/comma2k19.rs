@@ -544,13 +544,7 @@ fn number<T: TryFrom<i64>>(file: &NpyFile, array: &NpyArray<'_>, row: usize, wha
 fn messages_by_bus(frames: &[(i64, CanFrame)]) -> BTreeMap<u8, Vec<Timed<CanMessage>>> {
     let mut buses: BTreeMap<u8, Vec<Timed<CanMessage>>> = BTreeMap::new();
     for (time_ns, frame) in frames {
-        let message = CanMessage {
-            bus: frame.bus,
-            id: frame.id,
-            extended: frame.extended,
-            fd: frame.fd,
-            data: heapless::Vec::from_slice(frame.payload()).unwrap_or_default(),
-        };
+        let message = CanMessage::from(frame);
         buses.entry(frame.bus).or_default().push(Timed::arrived(*time_ns, message));
     }
     buses

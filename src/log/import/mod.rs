@@ -319,6 +319,7 @@ fn rig_of(name: &str, vehicle: Vehicle, cameras: Vec<Camera>, lidars: Vec<Lidar>
         imus: Vec::new(),
         gnss: Vec::new(),
         cans: Vec::new(),
+        sources: Default::default(),
         models: Vec::new(),
         planner: Planner::default(),
         on_gpu_fault: OnGpuFault::default(),

@@ -1,0 +1,177 @@
+//! Cameras over V4L2: frames of the kernel become pictures, with the kernel's stamps.
+//!
+//! The device is a file (`/dev/video0`) or a place where it is plugged in (`bus:usb-0000:00:14.0-1`). One that is unplugged is
+//! waited for at its place.
+
+use std::path::Path;
+use std::time::Duration;
+
+use catseye_calibration::rig::{Camera as RigCamera, PictureFormat};
+use catseye_sensors::packet::{ClockId, StampKind};
+use catseye_sensors::picture::PixelFormat;
+use catseye_sensors::v4l2::{
+    Camera, CameraFormat, CameraFrame, CameraState, CameraWatch, Capture, CaptureError, Fraction, Memory,
+    SequenceCounter,
+};
+use foxglove::messages::{CompressedImage, RawImage};
+
+use super::{Driver, LiveError, Measurement, Outlet, PATIENCE, Stamped};
+use crate::log::Channel;
+use crate::log::packet::StampInfo;
+
+/// Buffers of the kernel: one that is filled, one that is read, two to spare.
+const BUFFERS: u32 = 4;
+/// A camera that gives nothing for so many of its periods is told of.
+const STUCK_PERIODS: u32 = 30;
+
+/// The driver of a rig's camera.
+///
+/// # Errors
+/// [`LiveError::Source`] for a picture format that no camera sends.
+pub fn driver(camera: &RigCamera, source: &str) -> Result<Box<dyn Driver>, LiveError> {
+    let format = match camera.format {
+        PictureFormat::Jpeg => CameraFormat::Mjpeg,
+        PictureFormat::Nv12 => CameraFormat::Pixels(PixelFormat::Nv12),
+        PictureFormat::I420 => CameraFormat::Pixels(PixelFormat::I420),
+        PictureFormat::Yuyv => CameraFormat::Pixels(PixelFormat::Yuyv),
+        PictureFormat::Uyvy => CameraFormat::Pixels(PixelFormat::Uyvy),
+        PictureFormat::Rgb8 => CameraFormat::Pixels(PixelFormat::Rgb8),
+        PictureFormat::Bgr8 => CameraFormat::Pixels(PixelFormat::Bgr8),
+        PictureFormat::Mono8 => CameraFormat::Pixels(PixelFormat::Mono8),
+        PictureFormat::Png | PictureFormat::H264 | PictureFormat::Bayer { .. } => {
+            let expected = "a camera whose format is jpeg, nv12, i420, yuyv, uyvy, rgb8, bgr8 or mono8";
+            let found = format!("{source}, format {}", camera.format.name());
+            return Err(LiveError::Source { sensor: camera.name.clone(), expected, found });
+        }
+    };
+    let size_px = [camera.width_px, camera.height_px];
+    Ok(Box::new(CameraDriver { source: source.to_owned(), format, size_px, rate_hz: camera.rate_hz }))
+}
+
+struct CameraDriver {
+    source: String,
+    format: CameraFormat,
+    size_px: [u32; 2],
+    rate_hz: f64,
+}
+
+impl CameraDriver {
+    fn open(&self, bus: Option<&str>) -> Result<Capture, String> {
+        let words = |error: &dyn std::fmt::Display| error.to_string();
+        let camera = match bus.or_else(|| self.source.strip_prefix("bus:")) {
+            Some(bus) => Camera::open_bus(bus, 0),
+            None => Camera::open(Path::new(&self.source)),
+        };
+        let camera = camera.map_err(|error| words(&error))?;
+        let [width_px, height_px] = self.size_px;
+        let layout = camera.set_format(self.format, width_px, height_px).map_err(|error| words(&error))?;
+        if [layout.width_px, layout.height_px] != self.size_px {
+            let found = format!("{}x{}", layout.width_px, layout.height_px);
+            return Err(format!("expected pictures of {width_px}x{height_px}, as in the rig, found {found}"));
+        }
+        let interval = Fraction { numerator: 1000, denominator: (self.rate_hz * 1000.0) as u32 };
+        // a camera that keeps its own rate says so by its frames
+        let _ = camera.set_interval(interval);
+        Capture::start(camera, layout, Memory::Mapped(BUFFERS)).map_err(|error| words(&error))
+    }
+
+    /// Takes frames until the camera goes away, or the end.
+    fn stream(
+        &self,
+        capture: &Capture,
+        numbers: &mut SequenceCounter,
+        outlet: &mut Outlet,
+    ) -> Result<(), CaptureError> {
+        let period_ns = (1e9 / self.rate_hz) as i64;
+        let mut watch = CameraWatch::new(period_ns, STUCK_PERIODS, outlet.clock().now_ns());
+        let mut is_stuck = false;
+        while !outlet.is_over() {
+            let frame = capture.next_frame(PATIENCE)?;
+            let now_ns = outlet.clock().now_ns();
+            if let Some(frame) = &frame {
+                watch.frame(now_ns);
+                self.take(frame, numbers, now_ns, outlet);
+            }
+            let stuck = matches!(watch.state(now_ns), CameraState::Stuck { .. });
+            if stuck != is_stuck {
+                outlet.tell(if stuck { "gives no frames" } else { "gives frames again" });
+                is_stuck = stuck;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, frame: &CameraFrame<'_>, numbers: &mut SequenceCounter, now_ns: i64, outlet: &mut Outlet) {
+        numbers.count(frame.sequence());
+        outlet.counts.missing = numbers.lost;
+        if frame.torn() {
+            outlet.counts.damaged += 1;
+            return;
+        }
+        let raw_ns = frame.stamp_ns();
+        let mapped_ns = if frame.clock() == ClockId::HostMonotonic && raw_ns > 0 {
+            outlet.clock().of_monotonic(raw_ns)
+        } else {
+            // nothing is known of the stamp but that the frame is here
+            now_ns
+        };
+        let kind = if frame.clock() == ClockId::HostMonotonic { frame.kind() } else { StampKind::Arrival };
+        let stamped =
+            Stamped { raw_ns, clock: frame.clock(), kind, arrival_ns: now_ns, mapped_ns, uncertainty_ns: 1_000_000 };
+        let bytes = frame.piece(0);
+        let measurement = match self.format {
+            CameraFormat::Pixels(format) => Measurement::Pixels {
+                format,
+                size_px: self.size_px,
+                stride_bytes: frame.layout().pieces().first().map_or(0, |piece| piece.stride_bytes),
+                bytes,
+            },
+            _ => Measurement::Jpeg(bytes),
+        };
+        outlet.send(&measurement, stamped);
+    }
+}
+
+impl Driver for CameraDriver {
+    fn channel(&self, topic: &str) -> Channel {
+        let mut channel = match self.format {
+            CameraFormat::Pixels(_) => Channel::of_foxglove::<RawImage>(topic),
+            _ => Channel::of_foxglove::<CompressedImage>(topic),
+        };
+        let info = StampInfo { clock: ClockId::HostMonotonic, kind: StampKind::ExposureEnd, uncertainty_ns: 1_000_000 };
+        info.describe(&mut channel);
+        channel
+    }
+
+    fn run(&mut self, outlet: &mut Outlet, opened: &mut dyn FnMut(Result<(), String>)) {
+        let mut capture = match self.open(None) {
+            Ok(capture) => capture,
+            Err(error) => return opened(Err(error)),
+        };
+        opened(Ok(()));
+        let bus = capture.camera().info().bus.clone();
+        let mut numbers = SequenceCounter::default();
+        while let Err(error) = self.stream(&capture, &mut numbers, outlet) {
+            outlet.counts.lost += 1;
+            outlet.tell(&error.to_string());
+            drop(capture);
+            numbers.restart();
+            let Some(again) = self.wait(&bus, outlet) else { return };
+            outlet.tell("is back");
+            capture = again;
+        }
+    }
+}
+
+impl CameraDriver {
+    /// Waits for the camera at its place.
+    fn wait(&self, bus: &str, outlet: &Outlet) -> Option<Capture> {
+        while !outlet.is_over() {
+            if let Ok(capture) = self.open(Some(bus)) {
+                return Some(capture);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        None
+    }
+}

@@ -1,0 +1,165 @@
+//! Live sensors, recorded while they run: the recording is complete, and replays by the run's decisions to the run's bits.
+//!
+//! The sensor is a lidar whose packets come over a real socket. Cameras and CAN buses need a kernel that has them: see
+//! `tests/vm`.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use catseye::live::{Live, LiveError, LiveOptions, Recording, keep};
+use catseye::log::completeness::{self, Verdict};
+use catseye::log::recorder::{self, manifest::Ending};
+use catseye::pipeline::{Files, Pipeline};
+use catseye::replay::{Options, run_live};
+use catseye_calibration::rig::{Lidar, Mounting, MountingPose, Rig};
+use common::{Run, Seen, digests, opened, run, run_on};
+
+/// Between two packets of a VLP-16 in single return mode: 24 firings of 55.296 us.
+const PACKET_US: f64 = 1327.104;
+
+/// A VLP-16 packet of a turn at 10 Hz, in a room whose walls are 5 to 9 m away.
+fn packet(number: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1206);
+    for block in 0..12 {
+        let firing = f64::from(number) * 24.0 + 2.0 * f64::from(block);
+        let azimuth = (firing * 55.296e-6 * 360_000.0) as u32 % 36_000;
+        bytes.extend([0xFF, 0xEE]);
+        bytes.extend((azimuth as u16).to_le_bytes());
+        for shot in 0..32_u32 {
+            let distance = 2500 + (azimuth / 18 + shot * 7) % 2000;
+            bytes.extend((distance as u16).to_le_bytes());
+            bytes.push((shot * 8) as u8);
+        }
+    }
+    bytes.extend(((f64::from(number) * PACKET_US) as u32 + 100_000_000).to_le_bytes());
+    bytes.extend([0x37, 0x22]);
+    bytes
+}
+
+/// A rig with one lidar, and a socket that sends to it.
+fn rig_with_lidar(model: &str) -> (Rig, UdpSocket) {
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut rig = Rig::default_camera(64, 48);
+    rig.cameras.clear();
+    rig.tick.trigger = None;
+    rig.lidars.push(Lidar {
+        name: "roof".to_owned(),
+        topic: "/roof".to_owned(),
+        model: model.to_owned(),
+        rate_hz: 10.0,
+        mounting: Mounting { nominal: MountingPose::default(), corrected: None },
+    });
+    rig.sources.insert("roof".to_owned(), format!("udp://{free}"));
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect(free).unwrap();
+    (rig, sender)
+}
+
+fn live_options(to_pipeline: bool, folder: Option<&Path>, seconds: f64) -> LiveOptions {
+    LiveOptions {
+        stop: Box::leak(Box::new(AtomicBool::new(false))),
+        duration: Some(Duration::from_secs_f64(seconds)),
+        to_pipeline,
+        recording: folder.map(|folder| Recording {
+            folder: folder.to_owned(),
+            name: "drive".to_owned(),
+            options: recorder::Options { min_free_bytes: 0, ..recorder::Options::default() },
+        }),
+        tell: keep().0,
+    }
+}
+
+/// Sends packets as fast as a lidar does, for a while.
+fn send(sender: UdpSocket, seconds: f64) -> std::thread::JoinHandle<u32> {
+    std::thread::spawn(move || {
+        let start = Instant::now();
+        let mut number = 0;
+        while start.elapsed().as_secs_f64() < seconds {
+            let due = f64::from(number) * PACKET_US * 1e-6;
+            if start.elapsed().as_secs_f64() < due {
+                std::thread::sleep(Duration::from_micros(500));
+                continue;
+            }
+            // nobody may listen yet or any more
+            let _ = sender.send(&packet(number));
+            number += 1;
+        }
+        number
+    })
+}
+
+#[test]
+fn a_live_run_replays_from_its_recording_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, sender) = rig_with_lidar("VLP-16");
+    let Run { settings, .. } = Run::new(2);
+    let pipeline = Pipeline::build(&rig, &Files::new(), settings).unwrap();
+    let (live, source) = Live::start(&rig, &Files::new(), live_options(true, Some(folder.path()), 2.0)).unwrap();
+    let sending = send(sender, 1.6);
+    let log = folder.path().join("run.mcap");
+    let (seen, summary): (Vec<Seen>, _) = run_on(&rig, &Files::new(), pipeline, Some(&log), |pipeline, tap| {
+        let options = Options { workers: 2, ..Options::default() };
+        run_live(source, &rig, pipeline, &options, tap, &AtomicBool::new(false), &mut |_, _, _| {})
+    });
+    let report = live.finish();
+    let sent = sending.join().unwrap();
+
+    let counts = &report.sensors["roof"];
+    println!("{sent} packets, {counts:?}, {} ticks", summary.ticks);
+    assert!(counts.sent >= 5, "{counts:?}");
+    assert_eq!((counts.refused, counts.not_recorded, counts.edge_full), (0, 0, 0));
+    let recording = report.recording.unwrap();
+    assert_eq!(recording.manifest.ending, Ending::Stopped);
+    for subject in completeness::subjects(&[folder.path().join("drive.manifest.json")]).unwrap() {
+        let checked = completeness::check(&subject, &mut |_, _| {});
+        assert_eq!(checked.verdict(), Verdict::Complete, "{checked:?}");
+    }
+
+    let mut again = Run::new(1);
+    again.options.decisions = Some(log);
+    let (replayed, _) = run(&opened(folder.path().join("drive_0000.mcap")), again);
+    assert!(!seen.is_empty());
+    assert_eq!(digests(&replayed), digests(&seen));
+    let points =
+        |seen: &Seen| seen.digests.iter().any(|stage| stage.fields.iter().any(|f| f.field.ends_with("points")));
+    assert!(seen.iter().any(points), "no tick saw a scan");
+}
+
+#[test]
+fn recording_alone_needs_no_pipeline() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, sender) = rig_with_lidar("VLP-16");
+    let (live, source) = Live::start(&rig, &Files::new(), live_options(false, Some(folder.path()), 1.0)).unwrap();
+    drop(source);
+    send(sender, 0.8).join().unwrap();
+    let report = live.finish();
+    assert!(report.sensors["roof"].sent >= 3, "{report:?}");
+    let drive = opened(folder.path().join("drive_0000.mcap"));
+    assert_eq!(drive.rig, rig);
+}
+
+#[test]
+fn what_cannot_be_live_is_told_at_the_start() {
+    let refused = |rig: &Rig| match Live::start(rig, &Files::new(), live_options(true, None, 0.1)) {
+        Ok(_) => panic!("started"),
+        Err(error) => error.to_string(),
+    };
+    let (rig, _sender) = rig_with_lidar("HDL-64E");
+    assert!(refused(&rig).contains("sensor roof: expected a lidar whose model is VLP-16"), "{}", refused(&rig));
+    let (mut rig, _sender) = rig_with_lidar("VLP-16");
+    rig.sources.insert("roof".to_owned(), "tcp://1.2.3.4:5".to_owned());
+    assert!(refused(&rig).contains("expected an address as \"udp://0.0.0.0:2368\""), "{}", refused(&rig));
+    rig.sources.clear();
+    assert!(matches!(Live::start(&rig, &Files::new(), live_options(true, None, 0.1)), Err(LiveError::NoSource { .. })));
+    let mut rig = Rig::default_camera(64, 48);
+    rig.cameras[0].format = catseye_calibration::rig::PictureFormat::Nv12;
+    rig.sources.insert("front".to_owned(), "/dev/no-such-camera".to_owned());
+    assert!(refused(&rig).contains("sensor front: "), "{}", refused(&rig));
+    rig.cameras[0].format = catseye_calibration::rig::PictureFormat::Png;
+    assert!(refused(&rig).contains("expected a camera whose format is jpeg, nv12"), "{}", refused(&rig));
+}

@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use catseye_sensors::can::CanFrame;
 use catseye_sensors::can::socket::{CanEvent, CanSocket, CanSocketError, CanStamps};
 use catseye_sensors::packet::{ClockId, StampKind};
 
+use super::clock::RealtimeMap;
 use super::{Driver, Measurement, Outlet, PATIENCE, Stamped};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
@@ -37,6 +39,7 @@ impl Driver for CanDriver {
         };
         opened(Ok(()));
         let mut is_down = false;
+        let mut realtime = RealtimeMap::new(outlet.clock());
         while !outlet.is_over() {
             match socket.receive(PATIENCE) {
                 Ok(event) => {
@@ -46,7 +49,7 @@ impl Driver for CanDriver {
                     let counts = socket.counts();
                     outlet.counts.missing = counts.dropped.saturating_add(counts.receive_overflows);
                     match event {
-                        Some((CanEvent::Frame(frame), stamps)) => take(outlet, frame, stamps),
+                        Some((CanEvent::Frame(frame), stamps)) => take(outlet, frame, stamps, &mut realtime),
                         Some((CanEvent::Error(error), _)) if error.bus_off() => outlet.tell("bus off"),
                         _ => {}
                     }
@@ -67,9 +70,17 @@ impl Driver for CanDriver {
     }
 }
 
-fn take(outlet: &mut Outlet, frame: catseye_sensors::can::CanFrame, stamps: CanStamps) {
+fn take(outlet: &mut Outlet, frame: CanFrame, stamps: CanStamps, realtime: &mut RealtimeMap) {
     let arrival_ns = outlet.clock().now_ns();
-    let mapped_ns = stamps.kernel_ns.map_or(arrival_ns, |stamp_ns| outlet.clock().of_realtime(stamp_ns));
+    let mapped_ns = match stamps.kernel_ns.map(|stamp_ns| realtime.map(stamp_ns)) {
+        None => arrival_ns,
+        Some((mapped_ns, was_set)) => {
+            if was_set {
+                outlet.tell("the wall clock has been set");
+            }
+            mapped_ns
+        }
+    };
     let clock = if stamps.kernel_ns.is_some() { CanStamps::KERNEL_CLOCK } else { ClockId::HostMonotonic };
     let kind = StampKind::Arrival;
     let stamped = Stamped { raw_ns: mapped_ns, clock, kind, arrival_ns, mapped_ns, uncertainty_ns: 0 };

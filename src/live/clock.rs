@@ -27,9 +27,42 @@ impl HostClock {
         stamp_ns.saturating_add(self.offset_ns)
     }
 
-    /// A stamp of the wall clock that was taken just now: the wall clock may have been set since the start.
-    pub fn of_realtime(self, stamp_ns: i64) -> i64 {
-        stamp_ns.saturating_add(self.now_ns()).saturating_sub(realtime_ns())
+    /// The time line less the wall clock, now. Of some readings that one is taken which was interrupted least.
+    fn ahead_of_realtime_ns(self) -> i64 {
+        let reading = || {
+            let (before, wall, after) = (self.now_ns(), realtime_ns(), self.now_ns());
+            (after.saturating_sub(before), before.saturating_sub(wall))
+        };
+        let least = (0..5).map(|_| reading()).min_by_key(|(took_ns, _)| *took_ns);
+        least.map_or(0, |(_, ahead_ns)| ahead_ns)
+    }
+}
+
+/// Stamps of the wall clock on the time line: by the same distance for as long as nobody sets the wall clock, so that stamps
+/// keep their order.
+#[derive(Clone, Copy, Debug)]
+pub struct RealtimeMap {
+    clock: HostClock,
+    ahead_ns: i64,
+}
+
+/// A wall clock that is off by more has been set; what is less is how it is slewed, or how it was read.
+const SET_NS: i64 = 5_000_000;
+
+impl RealtimeMap {
+    /// Measures the distance.
+    pub fn new(clock: HostClock) -> Self {
+        RealtimeMap { clock, ahead_ns: clock.ahead_of_realtime_ns() }
+    }
+
+    /// A stamp that the wall clock gave just now, and whether the wall clock has been set since the one before.
+    pub fn map(&mut self, stamp_ns: i64) -> (i64, bool) {
+        let ahead_ns = self.clock.ahead_of_realtime_ns();
+        let was_set = (ahead_ns - self.ahead_ns).abs() > SET_NS;
+        if was_set {
+            self.ahead_ns = ahead_ns;
+        }
+        (stamp_ns.saturating_add(self.ahead_ns), was_set)
     }
 }
 
@@ -52,7 +85,10 @@ mod tests {
         let clock = HostClock::start();
         let (first, wall) = (clock.now_ns(), realtime_ns());
         assert!((wall - first).abs() < 1_000_000_000);
-        assert!((clock.of_realtime(wall) - first).abs() < 1_000_000_000);
+        let mut map = RealtimeMap::new(clock);
+        assert!((map.map(wall).0 - first).abs() < 1_000_000_000);
+        // a wall clock that is not set moves no stamp against another
+        assert_eq!(map.map(wall + 7).0 - map.map(wall).0, 7);
         assert!(clock.of_monotonic(monotonic_ns()) >= first);
         assert!(clock.now_ns() >= first);
     }

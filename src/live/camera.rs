@@ -21,6 +21,8 @@ use crate::log::packet::StampInfo;
 
 /// Buffers of the kernel: one that is filled, one that is read, two to spare.
 const BUFFERS: u32 = 4;
+/// A stamp that is so far from the arrival is no stamp of this frame.
+const FAR_NS: i64 = 1_000_000_000;
 /// A camera that gives nothing for so many of its periods is told of.
 const STUCK_PERIODS: u32 = 30;
 
@@ -109,13 +111,15 @@ impl CameraDriver {
             return;
         }
         let raw_ns = frame.stamp_ns();
-        let mapped_ns = if frame.clock() == ClockId::HostMonotonic && raw_ns > 0 {
-            outlet.clock().of_monotonic(raw_ns)
-        } else {
-            // nothing is known of the stamp but that the frame is here
-            now_ns
-        };
-        let kind = if frame.clock() == ClockId::HostMonotonic { frame.kind() } else { StampKind::Arrival };
+        let mapped_ns = outlet.clock().of_monotonic(raw_ns);
+        let is_true = frame.clock() == ClockId::HostMonotonic && raw_ns > 0 && (now_ns - mapped_ns).abs() < FAR_NS;
+        if !is_true {
+            outlet.counts.bad_stamp += 1;
+            if outlet.counts.bad_stamp == 1 {
+                outlet.tell("its stamps cannot be true: pictures have those of their arrival");
+            }
+        }
+        let (mapped_ns, kind) = if is_true { (mapped_ns, frame.kind()) } else { (now_ns, StampKind::Arrival) };
         let stamped =
             Stamped { raw_ns, clock: frame.clock(), kind, arrival_ns: now_ns, mapped_ns, uncertainty_ns: 1_000_000 };
         let bytes = frame.piece(0);

@@ -217,8 +217,9 @@ impl Supervisor {
         self.ending.store(true, Ordering::Relaxed);
         // a sensor's thread that has panicked has counted nothing
         let counts = self.threads.into_iter().map(|(name, thread)| (name, thread.join().unwrap_or_default())).collect();
-        // nobody reads any more where the run has ended first, or where there is none
-        let _ = self.edge.try_send(Item::End(Box::new(SourceSummary::live())));
+        // it waits for room, since a run does not end without it; nobody reads any more where the run has ended first, or where
+        // there is none
+        let _ = self.edge.send(Item::End(Box::new(SourceSummary::live())));
         counts
     }
 }

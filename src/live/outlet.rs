@@ -72,7 +72,8 @@ pub struct SensorCounts {
     pub missing: u64,
     /// Measurements that the driver calls damaged, left out.
     pub damaged: u64,
-    /// Measurements without a stamp that can be true, left out.
+    /// Measurements whose stamp cannot be true: zero, or far from the arrival. A picture has the stamp of its arrival then, a scan
+    /// is left out.
     pub bad_stamp: u64,
     /// Packets that could not be decoded.
     pub refused: u64,

@@ -30,6 +30,10 @@ bench-chain *ARGUMENTS:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# live sensors in a virtual machine with the kernel's test drivers
+vm:
+    tests/vm/run
+
 # every reader of outside bytes, so many seconds each (nightly toolchain)
 fuzz SECONDS="60":
     fuzz/run.sh {{SECONDS}}

@@ -17,6 +17,7 @@ use catseye::log::recorder::{self, manifest::Ending};
 use catseye::pipeline::{Files, Pipeline};
 use catseye::replay::{Options, run_live};
 use catseye_calibration::rig::{Lidar, Mounting, MountingPose, Rig};
+use catseye_sensors::packet::{ClockId, StampKind};
 use common::{Run, Seen, digests, opened, run, run_on};
 
 /// Between two packets of a VLP-16 in single return mode: 24 firings of 55.296 us.
@@ -139,6 +140,10 @@ fn recording_alone_needs_no_pipeline() {
     send(sender, 0.8).join().unwrap();
     let report = live.finish();
     assert!(report.sensors["roof"].sent >= 3, "{report:?}");
+    let timing = report.timing["roof"];
+    assert_eq!((timing.clock, timing.kind), (ClockId::Sensor, StampKind::ExposureStart));
+    // a scan arrives when it is whole
+    assert!(timing.report.is_some() && timing.latency_ns[0] > 50_000_000, "{timing:?}");
     let drive = opened(folder.path().join("drive_0000.mcap"));
     assert_eq!(drive.rig, rig);
 }

@@ -1,4 +1,4 @@
-//! `catseye run` and `catseye record`: live sensors go through the pipeline, into files, or both.
+//! `catseye run`, `record` and `time`: live sensors go through the pipeline, into files, or are only looked at.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use catseye::header::run_header;
-use catseye::live::{Live, LiveError, LiveOptions, LiveReport, Recording, SensorCounts, Tell};
+use catseye::live::{Live, LiveError, LiveOptions, LiveReport, Recording, SensorCounts, SensorTiming, Tell};
 use catseye::log::notes::Names;
 use catseye::log::recorder::manifest::Ending;
 use catseye::log::recorder::{Fsync, Options as RecorderOptions};
@@ -17,6 +17,8 @@ use catseye::stages::infer::{BackendChoice, EnginePrecision};
 use catseye::tap::{Sink, Tap};
 use catseye::view::collect::{Collector, CollectorSettings, summary_table};
 use catseye_calibration::rig::Rig;
+use catseye_sensors::clock::leap::TimeScale;
+use catseye_sensors::clock::{ClockCounts, ClockReport};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -72,6 +74,17 @@ pub struct Record {
     folder: PathBuf,
     #[command(flatten)]
     limits: Limits,
+}
+
+/// Arguments of `time`.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  catseye time car.toml\n  catseye time car.toml --duration 60 --json")]
+pub struct Time {
+    /// The rig: its sensors with a `source` are looked at.
+    rig: PathBuf,
+    /// How many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "10")]
+    duration: Duration,
 }
 
 /// How long sensors run, and how they are recorded.
@@ -273,6 +286,67 @@ pub fn record(arguments: &Record, context: Context) -> miette::Result<Outcome> {
     }
     context.print_json(&json!({ "sensors": sensors_json(&sensors), "recording": recording_json(&sensors) }));
     Ok(outcome(&sensors))
+}
+
+/// Runs `catseye time`.
+pub fn time(arguments: &Time, context: Context) -> miette::Result<Outcome> {
+    let (rig, files) = load(&arguments.rig)?;
+    let options = LiveOptions {
+        stop: &STOP,
+        duration: Some(arguments.duration),
+        to_pipeline: false,
+        recording: None,
+        tell: tell(context),
+    };
+    let (live, source) = start(&rig, &files, options)?;
+    drop(source);
+    let report = live.finish();
+    let ms = |ns: i64| ns as f64 * 1e-6;
+    if context.speaks() {
+        println!(
+            "sensor           clock           stamps name     offset s   drift ppm  jitter ms  latency ms  at most  refused"
+        );
+        for name in report.sensors.keys() {
+            println!("{}", timing_line(name, report.timing.get(name)));
+        }
+    }
+    let of = |timing: &SensorTiming| {
+        let SensorTiming { clock, kind, report, latency_ns: [mean_ns, most_ns] } = timing;
+        json!({
+            "clock": clock.name(), "kind": kind.name(), "latency_mean_ms": ms(*mean_ns), "latency_max_ms": ms(*most_ns),
+            "offset_ns": report.map(|report| report.offset_ns), "drift_ppm": report.map(|report| report.drift_ppm),
+            "jitter_ns": report.map(|report| report.jitter_ns), "refused": report.map(|report| refused(&report)),
+            "time_scale": report.and_then(|report| report.time_scale).map(TimeScale::name),
+        })
+    };
+    let timing: serde_json::Map<String, Value> =
+        report.timing.iter().map(|(name, timing)| (name.clone(), of(timing))).collect();
+    context.print_json(&json!({ "timing": timing, "sensors": sensors_json(&report) }));
+    let is_silent = |name: &String| !report.timing.contains_key(name);
+    Ok(if report.sensors.keys().any(is_silent) { Outcome::Wrong } else { Outcome::Good })
+}
+
+/// Stamps that cannot be true.
+fn refused(report: &ClockReport) -> u64 {
+    let ClockCounts { zero, duplicate, backward, far, .. } = report.counts;
+    zero + duplicate + backward + far
+}
+
+fn timing_line(name: &str, timing: Option<&SensorTiming>) -> String {
+    let Some(SensorTiming { clock, kind, report, latency_ns }) = timing else {
+        return format!("{name:<16} nothing came");
+    };
+    let [mean_ms, most_ms] = latency_ns.map(|ns| ns as f64 * 1e-6);
+    let head = format!("{name:<16} {:<15} {:<15}", clock.name(), kind.name());
+    let Some(report) = report else { return format!("{head} no stamp can be true") };
+    let scale = report.time_scale.map(|scale| format!("  it keeps {}", scale.name())).unwrap_or_default();
+    format!(
+        "{head} {:>10.3} {:>10.1} {:>10.3} {mean_ms:>11.3} {most_ms:>8.3} {:>8}{scale}",
+        report.offset_ns as f64 * 1e-9,
+        report.drift_ppm,
+        report.jitter_ns as f64 * 1e-6,
+        refused(report)
+    )
 }
 
 /// Wrong is a recording that ended by itself or lost something; devices that went away have been told of.

@@ -50,6 +50,9 @@ enum Command {
     /// Run live sensors through the pipeline.
     #[cfg(target_os = "linux")]
     Run(Box<live::Run>),
+    /// Show how live sensors' clocks lie against the host's.
+    #[cfg(target_os = "linux")]
+    Time(live::Time),
     /// Record live sensors.
     #[cfg(target_os = "linux")]
     Record(live::Record),
@@ -126,6 +129,8 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments, context),
         #[cfg(target_os = "linux")]
         Command::Run(arguments) => live::run(&arguments, context),
+        #[cfg(target_os = "linux")]
+        Command::Time(arguments) => live::time(&arguments, context),
         #[cfg(target_os = "linux")]
         Command::Record(arguments) => live::record(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),

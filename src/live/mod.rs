@@ -25,7 +25,8 @@ use catseye_calibration::rig::{Rig, SensorInfo};
 use catseye_sensors::packet::SensorId;
 use thiserror::Error;
 
-pub use outlet::{Measurement, Outlet, SensorCounts, Stamped};
+use outlet::Watch;
+pub use outlet::{Measurement, Outlet, SensorCounts, SensorTiming, Stamped};
 
 use crate::log::recorder::priority::Priority;
 use crate::log::recorder::{self, Preamble, RecordError, Recorder};
@@ -123,6 +124,8 @@ pub struct LiveOptions {
 pub struct LiveReport {
     /// By sensor.
     pub sensors: BTreeMap<String, SensorCounts>,
+    /// By sensor, for those that measured something.
+    pub timing: BTreeMap<String, SensorTiming>,
     /// The recording, if there was one.
     pub recording: Option<recorder::Summary>,
     /// What went wrong with it, which is a bug.
@@ -131,7 +134,7 @@ pub struct LiveReport {
 
 /// Sensors at work.
 pub struct Live {
-    supervisor: JoinHandle<BTreeMap<String, SensorCounts>>,
+    supervisor: JoinHandle<Vec<Ended>>,
     recorder: Option<Arc<Recorder>>,
 }
 
@@ -164,6 +167,7 @@ impl Live {
                 recorder: recorder.clone().zip(slots.get(index).copied()),
                 ending: Arc::clone(&ending),
                 tell: Arc::clone(&options.tell),
+                watch: Watch::new(),
                 counts: SensorCounts::default(),
             };
             match start_sensor(name, driver, outlet) {
@@ -183,8 +187,11 @@ impl Live {
 
     /// Waits for the end, closes the recording, and tells what came.
     pub fn finish(self) -> LiveReport {
-        let sensors = self.supervisor.join().unwrap_or_default();
-        let mut report = LiveReport { sensors, ..LiveReport::default() };
+        let mut report = LiveReport::default();
+        for Ended { name, counts, timing } in self.supervisor.join().unwrap_or_default() {
+            report.timing.extend(timing.map(|timing| (name.clone(), timing)));
+            report.sensors.insert(name, counts);
+        }
         if let Some(recorder) = self.recorder.and_then(Arc::into_inner) {
             match recorder.stop() {
                 Ok(summary) => report.recording = Some(summary),
@@ -201,7 +208,7 @@ fn until(duration: Option<Duration>) -> Option<Instant> {
 
 /// Ends all sensors when it is time, and tells the edge that nothing more comes.
 struct Supervisor {
-    threads: Vec<(String, JoinHandle<SensorCounts>)>,
+    threads: Vec<SensorThread>,
     ending: Arc<AtomicBool>,
     stop: &'static AtomicBool,
     until: Option<Instant>,
@@ -209,30 +216,40 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn run(self) -> BTreeMap<String, SensorCounts> {
+    fn run(self) -> Vec<Ended> {
         let is_over = || self.stop.load(Ordering::Relaxed) || self.until.is_some_and(|until| Instant::now() >= until);
         while !is_over() && self.threads.iter().any(|(_, thread)| !thread.is_finished()) {
             std::thread::sleep(PATIENCE / 5);
         }
         self.ending.store(true, Ordering::Relaxed);
         // a sensor's thread that has panicked has counted nothing
-        let counts = self.threads.into_iter().map(|(name, thread)| (name, thread.join().unwrap_or_default())).collect();
+        let end = |(name, thread): SensorThread| {
+            let (counts, timing) = thread.join().unwrap_or_default();
+            Ended { name, counts, timing }
+        };
+        let ended = self.threads.into_iter().map(end).collect();
         // it waits for room, since a run does not end without it; nobody reads any more where the run has ended first, or where
         // there is none
         let _ = self.edge.send(Item::End(Box::new(SourceSummary::live())));
-        counts
+        ended
     }
 }
 
-fn start_sensor(
+/// A sensor's name and its thread.
+type SensorThread = (String, JoinHandle<(SensorCounts, Option<SensorTiming>)>);
+
+/// What a sensor's thread leaves.
+struct Ended {
     name: String,
-    mut driver: Box<dyn Driver>,
-    mut outlet: Outlet,
-) -> Result<(String, JoinHandle<SensorCounts>), LiveError> {
+    counts: SensorCounts,
+    timing: Option<SensorTiming>,
+}
+
+fn start_sensor(name: String, mut driver: Box<dyn Driver>, mut outlet: Outlet) -> Result<SensorThread, LiveError> {
     let (told, opened) = sync_channel(1);
     let run = move || {
         driver.run(&mut outlet, &mut |result| drop(told.try_send(result)));
-        outlet.counts
+        (outlet.counts, outlet.watch.timing())
     };
     let thread = std::thread::Builder::new().name(format!("sensor-{name}")).spawn(run);
     let thread = thread.map_err(|error| LiveError::Thread { sensor: name.clone(), error })?;

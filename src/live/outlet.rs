@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use catseye_sensors::can::CanFrame;
+use catseye_sensors::clock::{ClockMapper, ClockReport, ClockSettings};
 use catseye_sensors::cloud::Point;
 use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
 use catseye_sensors::picture::{Encoding, PixelFormat};
@@ -81,6 +82,52 @@ pub struct SensorCounts {
     pub lost: u64,
 }
 
+/// How a sensor's stamps lie against the host's time line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SensorTiming {
+    /// The clock of its stamps.
+    pub clock: ClockId,
+    /// The instant that they name.
+    pub kind: StampKind,
+    /// Offset, drift and jitter of that clock; none without a stamp that can be true.
+    pub report: Option<ClockReport>,
+    /// From the measurement, as mapped, to its arrival: in the mean, and at most.
+    pub latency_ns: [i64; 2],
+}
+
+/// Adds up what [`SensorTiming`] tells.
+pub(super) struct Watch {
+    mapper: ClockMapper,
+    last: Option<(ClockId, StampKind)>,
+    count: i64,
+    sum_ns: i64,
+    most_ns: i64,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        let settings = ClockSettings { far_ns: 1_000_000_000, ..ClockSettings::default() };
+        Watch { mapper: ClockMapper::new(settings), last: None, count: 0, sum_ns: 0, most_ns: i64::MIN }
+    }
+
+    fn observe(&mut self, stamped: &Stamped) {
+        // what is refused is counted in the report
+        let _ = self.mapper.observe(stamped.raw_ns, stamped.arrival_ns);
+        let latency_ns = stamped.arrival_ns.saturating_sub(stamped.mapped_ns);
+        self.last = Some((stamped.clock, stamped.kind));
+        self.count += 1;
+        self.sum_ns = self.sum_ns.saturating_add(latency_ns);
+        self.most_ns = self.most_ns.max(latency_ns);
+    }
+
+    /// None where nothing was measured.
+    pub(super) fn timing(&self) -> Option<SensorTiming> {
+        let (clock, kind) = self.last?;
+        let mean_ns = self.sum_ns.checked_div(self.count).unwrap_or(0);
+        Some(SensorTiming { clock, kind, report: self.mapper.report(), latency_ns: [mean_ns, self.most_ns] })
+    }
+}
+
 /// One sensor's way out.
 pub struct Outlet {
     pub(super) name: String,
@@ -91,6 +138,7 @@ pub struct Outlet {
     pub(super) recorder: Option<(Arc<Recorder>, Slot)>,
     pub(super) ending: Arc<AtomicBool>,
     pub(super) tell: Tell,
+    pub(super) watch: Watch,
     /// What became of what.
     pub counts: SensorCounts,
 }
@@ -113,6 +161,7 @@ impl Outlet {
 
     /// Sends a measurement on. Waits for nobody.
     pub fn send(&mut self, measurement: &Measurement<'_>, stamped: Stamped) {
+        self.watch.observe(&stamped);
         let Stamped { raw_ns, clock, kind, arrival_ns, mapped_ns, uncertainty_ns } = stamped;
         let stamp = Stamp { raw_ns, clock, kind, arrival_ns, mapped_ns, uncertainty_ns };
         let header = PacketHeader { sensor: self.sensor, sequence: self.sequence, stamp };

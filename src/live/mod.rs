@@ -15,9 +15,9 @@ mod outlet;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -317,14 +317,4 @@ fn preamble(rig: &Rig, files: &Files, sensors: &[LiveSensor]) -> (Preamble, Vec<
     });
     let slots = slots.collect();
     (preamble, slots)
-}
-
-/// Somebody who keeps what is told, for tests and reports.
-pub fn keep() -> (Tell, Arc<Mutex<Vec<String>>>) {
-    let kept = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&kept);
-    let tell = move |sensor: &str, words: &str| {
-        into.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{sensor}: {words}"));
-    };
-    (Arc::new(tell), kept)
 }

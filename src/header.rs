@@ -56,6 +56,12 @@ pub fn run_header(rig: &Rig, files: &Files, pipeline: &Pipeline, digests: Digest
             put(&key("plan_sha256"), plan.clone());
         }
     }
+    for (key, value) in &pipeline.recorded_networks {
+        put(key, value.clone());
+    }
+    if !pipeline.recorded_networks.is_empty() {
+        put("networks", "recorded".to_owned());
+    }
     put("classes", pipeline.class_names.join("\n"));
     put("digests", digests.name().to_owned());
     header

@@ -36,6 +36,7 @@ use crate::stages::network::ReadRow;
 use crate::stages::network::{DecodeStage, Infer, Network, Preprocess};
 use crate::stages::plan::{FollowPlanner, PlanStage, Planner};
 use crate::stages::preprocess::PreprocessError;
+use crate::stages::recorded::{RecordedDecode, Recording};
 use crate::stages::track::TrackerSettings;
 use crate::stages::track::stage::Track;
 use crate::stages::unpack::Unpack;
@@ -188,6 +189,8 @@ pub struct Settings {
     pub timings: bool,
     /// Ticks from snapshot to snapshot; 0 for none.
     pub snapshot_every: u64,
+    /// What the networks of an earlier run saw, in place of the networks.
+    pub recording: Option<Arc<Recording>>,
     /// How camera tracks are kept.
     pub tracker: TrackerSettings,
     /// Limits on pictures.
@@ -214,6 +217,7 @@ impl Default for Settings {
             digests: DigestLevel::Outputs,
             timings: true,
             snapshot_every: 100,
+            recording: None,
             tracker: TrackerSettings::default(),
             limits: Limits::default(),
             probe: None,
@@ -253,6 +257,8 @@ pub struct Pipeline {
     pub class_names: Vec<String>,
     /// The newest world model, for a planner on another thread.
     pub world: Reader<WorldModel>,
+    /// What saw the objects in place of the models, where that is known from an earlier run: entries for the header.
+    pub recorded_networks: BTreeMap<String, String>,
     /// What had to be assumed.
     pub assumptions: Vec<String>,
     /// Why the run is to end, once a device has failed and nothing takes over.
@@ -266,13 +272,20 @@ impl Pipeline {
         let mut assumptions = Vec::new();
         let device_lost = Arc::new(OnceLock::new());
         let Loaded { mut models, runners } = load_models(rig, &settings, lanes, files, &mut assumptions)?;
-        let class_names = merge_classes(rig, &mut models)?;
+        let class_names = match &settings.recording {
+            Some(recording) => recording.class_names(),
+            None => merge_classes(rig, &mut models)?,
+        };
+        let recorded_networks = match &settings.recording {
+            Some(recording) => recording.networks().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            None => BTreeMap::new(),
+        };
         let networks: Vec<Network> = models.iter().map(|model| model.network.clone()).collect();
         let all = settings.digests == DigestLevel::All;
         let tables = dbc_tables(rig, files)?;
         if rig.cameras.is_empty() {
             assumptions.push("no cameras in the rig: nothing is detected".to_owned());
-        } else if networks.is_empty() {
+        } else if networks.is_empty() && settings.recording.is_none() {
             assumptions
                 .push("no model: pictures are unpacked, nothing is detected (give --model FILE.onnx)".to_owned());
         }
@@ -294,6 +307,9 @@ impl Pipeline {
             (0..slots).map(|_| Tick::new(rig.cameras.len(), rig.lidars.len(), &networks)).collect();
         let mut builder = Builder::new(options).lanes(copies(&mut || Ok(Box::new(Unpack::new(limits))))?);
         match runners {
+            Runners::Recorded(recording) => {
+                builder = builder.lanes(copies(&mut || Ok(Box::new(RecordedDecode::new(Arc::clone(&recording)))))?);
+            }
             _ if networks.is_empty() => {}
             Runners::Cpu(sessions) => {
                 let mut sessions = sessions.into_iter();
@@ -340,7 +356,7 @@ impl Pipeline {
         let graph = builder.build(slots)?;
         let mut ticks = ticks.into_iter();
         let pool = Pool::new(slots, || Slot::new(ticks.next().unwrap_or_default()));
-        Ok(Pipeline { graph, pool, models, class_names, world, assumptions, device_lost })
+        Ok(Pipeline { graph, pool, models, class_names, world, recorded_networks, assumptions, device_lost })
     }
 }
 
@@ -352,6 +368,8 @@ struct Loaded {
 
 /// What runs the networks.
 enum Runners {
+    /// Nothing: what they saw is known from a run.
+    Recorded(Arc<Recording>),
     /// Sessions of an engine on the CPU: for each lane one of each model.
     Cpu(Vec<Vec<Box<dyn Backend>>>),
     /// Engines on the GPU, one of each model; and what takes over when it fails, where the rig wants that.
@@ -380,6 +398,9 @@ fn load_models(
     files: &Files,
     assumptions: &mut Vec<String>,
 ) -> Result<Loaded, PipelineError> {
+    if let Some(recording) = &settings.recording {
+        return Ok(Loaded { models: Vec::new(), runners: Runners::Recorded(Arc::clone(recording)) });
+    }
     let opened = rig.models.iter().map(|of_rig| open_model(rig, of_rig, files)).collect::<Result<Vec<_>, _>>()?;
     #[cfg(feature = "tensorrt")]
     if matches!(settings.backend, BackendChoice::Auto | BackendChoice::TensorRt) && !opened.is_empty() {

@@ -268,6 +268,39 @@ fn a_verify_with_another_engine_is_refused() {
 }
 
 #[test]
+fn what_stands_behind_the_networks_replays_from_recorded_detections() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| catseye(folder.path(), arguments);
+    let road = concat!(env!("CARGO_MANIFEST_DIR"), "/models/road.onnx");
+    assert!(run(&["sim", "follow", "--duration", "0.5", "--rig", "sim-car", "-o", "drive.mcap"]).status.success());
+    let quiet = ["--backend", "rten", "--no-report", "-q"];
+    let logged = |out: &str, score: &str| {
+        let arguments = ["replay", "drive.mcap", "--model", road, "--score", score, "--out", out];
+        let output = run(&[&arguments[..], &quiet].concat());
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    logged("all.mcap", "0.3");
+    logged("few.mcap", "0.9");
+    let verify = |more: &[&str]| {
+        let arguments = ["replay", "drive.mcap", "--verify", "all.mcap", "--json", "--no-out", "--no-report"];
+        run(&[&arguments, more].concat())
+    };
+
+    let same = verify(&["--detections"]);
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same));
+    let comparison = &json(&same)["comparison"];
+    let left_out: Vec<&String> = comparison["left_out"].as_object().unwrap().keys().collect();
+    assert_eq!(left_out, ["infer", "preprocess"]);
+    assert!(comparison["digests"].as_u64() > Some(20), "{comparison}");
+
+    assert_fails(&verify(&["--detections", "few.mcap"]), &["cannot have the recorded bits", "score 0.3", "score 0.9"]);
+    let other = verify(&["--detections", "few.mcap", "--force"]);
+    assert_eq!(other.status.code(), Some(3), "{}", text(&other));
+    assert_eq!(json(&other)["comparison"]["first"]["stage"], "decode");
+    assert_fails(&verify(&["--detections", "drive.mcap"]), &["drive.mcap: expected the log of a run"]);
+}
+
+#[test]
 fn a_full_disk_ends_with_an_error_and_leaves_nothing_half_written() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path(), 200);

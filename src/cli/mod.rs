@@ -3,6 +3,7 @@
 //! Exit codes: 0 all well, 1 something failed, 2 the arguments are wrong, 3 runs that should be equal are not.
 
 mod check;
+mod completions;
 mod demo;
 mod diff;
 mod engine;
@@ -74,6 +75,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Build and check TensorRT engines.
     Engine(engine::Arguments),
+    /// Print what makes a shell complete this command.
+    Completions(completions::Arguments),
 }
 
 /// What all subcommands share.
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(&arguments, context),
         Command::Eval(arguments) => eval::run(&arguments, context),
         Command::Engine(arguments) => engine::run(&arguments, context),
+        Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use catseye::diff::{Comparison, Verifier, stateful_stages};
+use catseye::diff::{Comparison, Verifier, stateful_stages, unrun_networks};
 use catseye::gpu::TransferMode;
 use catseye::header::{mismatches, run_header};
 use catseye::log::RIG_ATTACHMENT;
@@ -21,6 +21,7 @@ use catseye::pipeline::{DigestLevel, Files, Pipeline, Settings};
 use catseye::replay::{Options, Pace, Summary, replay};
 use catseye::source::Preamble;
 use catseye::stages::infer::{BackendChoice, EnginePrecision};
+use catseye::stages::recorded::Recording;
 use catseye::tap::{Sink, Tap};
 use catseye::view::collect::{Collected, Collector, CollectorSettings, summary_table};
 use catseye::view::trace::TraceWriter;
@@ -98,6 +99,10 @@ pub struct Arguments {
     /// Compare all digests with those of a run [default: the input itself].
     #[arg(long, value_name = "LOG")]
     verify: Option<Option<PathBuf>>,
+    /// No network runs: what the cameras saw is taken from the log of a run [default: the run that is verified, or the input]. What
+    /// stands behind the networks then gives the same bits on any machine.
+    #[arg(long, value_name = "LOG", conflicts_with_all = ["models", "redecide"])]
+    detections: Option<Option<PathBuf>>,
     /// Verify although engine, models or rig are others.
     #[arg(long, requires = "verify")]
     force: bool,
@@ -522,6 +527,16 @@ fn model(arguments: &Arguments, rig: &Rig, text: &str) -> miette::Result<Model> 
     })
 }
 
+/// What the networks of a run saw, where that is to be taken instead of running them.
+fn recording(arguments: &Arguments, input: &Input) -> miette::Result<Option<Arc<Recording>>> {
+    let Some(wanted) = &arguments.detections else { return Ok(None) };
+    let file = wanted.as_ref().or(input.reference.as_ref()).unwrap_or(&input.log);
+    let recording = Recording::read(file).map_err(|error| {
+        problem(error, "`catseye replay LOG --model FILE` writes such a run to catseye-out/NAME/run.mcap")
+    })?;
+    Ok(Some(Arc::new(recording)))
+}
+
 fn settings(arguments: &Arguments, input: &Input) -> miette::Result<Settings> {
     let recorded = |what: &str| {
         let of_models = input.recorded.iter().filter(|(key, _)| key.starts_with("model.") && key.ends_with(what));
@@ -559,6 +574,7 @@ fn settings(arguments: &Arguments, input: &Input) -> miette::Result<Settings> {
         threads: threads.clamp(1, 256),
         lanes: arguments.lanes.unwrap_or_else(|| workers(arguments)).clamp(1, 64),
         digests,
+        recording: recording(arguments, input)?,
         snapshot_every: arguments.snapshot_every,
         ..Settings::default()
     })
@@ -578,11 +594,14 @@ fn check_header(arguments: &Arguments, input: &Input, header: &BTreeMap<String, 
     Err(problem(format!("this run cannot have the recorded bits:\n{}", lines.join("\n")), help))
 }
 
-/// Stages that a range without a snapshot cannot compare.
+/// Stages that cannot be compared: networks that do not run, and states that a range without a snapshot does not know.
 fn left_out(arguments: &Arguments, reference: &Path, names: &Names) -> miette::Result<BTreeMap<String, String>> {
-    let Some((first, _)) = arguments.range.filter(|range| range.0 > 0) else { return Ok(BTreeMap::new()) };
-    let has_snapshot = catseye::replay::has_snapshot_before(reference, first).map_err(|error| problem(error, ""))?;
-    Ok(if has_snapshot { BTreeMap::new() } else { stateful_stages(names) })
+    let mut left_out = if arguments.detections.is_some() { unrun_networks() } else { BTreeMap::new() };
+    let Some((first, _)) = arguments.range.filter(|range| range.0 > 0) else { return Ok(left_out) };
+    if !catseye::replay::has_snapshot_before(reference, first).map_err(|error| problem(error, ""))? {
+        left_out.extend(stateful_stages(names));
+    }
+    Ok(left_out)
 }
 
 pub fn say_models(pipeline: &Pipeline) {

@@ -12,6 +12,7 @@ pub mod ingest;
 pub mod network;
 pub mod plan;
 pub mod preprocess;
+pub mod recorded;
 pub mod track;
 pub mod unpack;
 

@@ -45,3 +45,19 @@ loom:
 # the lock-free types under Miri (nightly toolchain with miri)
 miri:
     cd tests/model && cargo +nightly miri test
+
+# binaries for Jetson Orin (or `just cross --profile server`), with a glibc 2.31 floor, into target/dist
+cross *ARGUMENTS:
+    cross/build {{ARGUMENTS}}
+
+# a .deb and a tar of each architecture that `just cross` has built
+package *ARCHITECTURES="arm64":
+    cross/package/build {{ARCHITECTURES}}
+
+# all tests on arm64, under qemu-user; arguments as for cargo test
+test-arm64 *ARGUMENTS:
+    cross/test {{ARGUMENTS}}
+
+# the recorded drives on x86-64 and on arm64: equal digests
+agree:
+    cross/agree

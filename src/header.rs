@@ -30,9 +30,10 @@ pub fn run_header(rig: &Rig, files: &Files, pipeline: &Pipeline, digests: Digest
     put("build.profile", env!("CATSEYE_PROFILE").to_owned());
     put("machine.processor", processor());
     put("rig.name", rig.name.clone());
-    // models stand below for themselves: where their files lie decides nothing
-    let without_models = Rig { models: Vec::new(), directory: Default::default(), ..rig.clone() };
-    put("rig.sha256", sha256_hex(without_models.to_toml().as_bytes()));
+    // models stand below for themselves, where their files lie decides nothing, and real time reaches no output
+    let deciding =
+        Rig { models: Vec::new(), directory: Default::default(), realtime: Default::default(), ..rig.clone() };
+    put("rig.sha256", sha256_hex(deciding.to_toml().as_bytes()));
     for (name, bytes) in files {
         put(&format!("file.{}.sha256", name.display()), sha256_hex(bytes));
     }

@@ -39,6 +39,7 @@
 //! * [`messages`] are the values that cross the stages and the log; [`record`](mod@record) gives each its schema, bytes and digest.
 //! * [`pipeline`] makes a graph of a rig and its models; [`runtime`] runs it on any number of workers.
 //! * [`replay`] is the edge at work: it admits ticks, keeps the decisions, and hands what comes out to a [`tap`].
+//! * [`realtime`] is the footing of a live run: priorities, locked memory, deadlines, a watchdog.
 //! * [`header`] says what ran, [`diff`] where two runs part, [`agreement`] how far they agree where bits may differ.
 //! * [`sim`] makes drives whose truth is known; [`truth`] is how that is written down, and [`eval`] measures against it.
 //! * [`gpu`] is the layer over NVIDIA's driver, with the feature `cuda`.
@@ -59,6 +60,7 @@ pub mod math;
 pub mod messages;
 pub mod models;
 pub mod pipeline;
+pub mod realtime;
 pub mod record;
 pub mod replay;
 pub mod runtime;

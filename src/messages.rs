@@ -390,6 +390,18 @@ record! {
         pub end_ns: i64,
     }
 
+    /// A tick or a stage took longer than its budget. Never digested, and no decision: it changed nothing.
+    pub struct DeadlineMiss {
+        /// The tick.
+        pub tick: u64,
+        /// The stage; empty for the tick as a whole, from its admission to the end of its last stage.
+        pub stage: String,
+        /// How long it took.
+        pub took_ns: i64,
+        /// How long it might have.
+        pub budget_ns: i64,
+    }
+
     /// One CAN frame.
     pub struct CanMessage {
         /// Bus number.

@@ -18,6 +18,10 @@ use crate::log::reader::{Ending, Event, LogReader, ReadError};
 use crate::log::{TOPIC_DROP, TOPIC_NETWORKS, TOPIC_SNAPSHOT, TOPIC_TICK};
 use crate::messages::{Account, DropDecision, NetworksDecision, NetworksPlace, StateSnapshot, TickDecision};
 use crate::pipeline::Pipeline;
+use crate::realtime::deadlines::{DeadlineCount, Monitor};
+use crate::realtime::pulse::{Beat, Pulse};
+use crate::realtime::{Footing, Role};
+use crate::runtime::affinity::pin_to;
 use crate::runtime::graph::{GraphError, RestoreError, Running, Slot};
 use crate::runtime::pool::{Lease, Pool};
 use crate::source::{Item, Source, SourceSummary};
@@ -100,6 +104,12 @@ pub struct Options {
     pub range: Option<(u64, u64)>,
     /// Limits on pictures.
     pub limits: Limits,
+    /// What workers, and in a live run the edge, were granted.
+    pub footing: Footing,
+    /// What ticks and stages are held to.
+    pub deadlines: Monitor,
+    /// Where the edge shows that it goes on.
+    pub pulse: Pulse,
 }
 
 /// What a replay did.
@@ -121,6 +131,8 @@ pub struct Summary {
     pub source: Option<SourceSummary>,
     /// What the taps did.
     pub tap: TapSummary,
+    /// How each budget of time was kept.
+    pub deadlines: Vec<DeadlineCount>,
     /// Wall time of the run.
     pub wall: Duration,
     /// Time between the first and the last tick.
@@ -403,13 +415,30 @@ fn go(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(u64, u64, u64),
 ) -> Result<Summary, ReplayError> {
-    let running = pipeline.graph.start(options.workers, &options.pin)?;
+    let (pin, footing) = (options.pin.clone(), options.footing.clone());
+    let prepare = move |worker: usize| {
+        footing.take(Role::Worker);
+        if let Some(processor) = pin.get(worker) {
+            pin_to(*processor);
+        }
+    };
+    let running = pipeline.graph.start_with(options.workers, Arc::new(prepare))?;
+    if options.pace == Pace::Live {
+        // behind the workers, who would inherit it; the caller's thread keeps it
+        options.footing.take(Role::Edge);
+    }
     let mut run = Run {
         edge,
         source,
         running,
         pool: pipeline.pool,
         tap,
+        deadlines: options.deadlines.clone(),
+        vital: Vital {
+            edge: options.pulse.part("edge"),
+            ticks: options.pulse.part("ticks"),
+            pulse: options.pulse.clone(),
+        },
         device_lost: pipeline.device_lost,
         pace: options.pace,
         pending: None,
@@ -430,18 +459,36 @@ fn go(
     run.finish(start, stop.load(Ordering::Relaxed), options)
 }
 
+/// A tick that is inside.
+struct InFlight {
+    decision: TickDecision,
+    /// Newest arrival when it was made.
+    closed_ns: i64,
+    /// When it was admitted, on the graph's clock.
+    admitted_ns: i64,
+}
+
+/// The edge's signs of life: that it goes round, and that what is inside comes out.
+struct Vital {
+    edge: Beat,
+    ticks: Beat,
+    pulse: Pulse,
+}
+
 struct Run {
     edge: Edge,
     source: Source,
     running: Running<Tick>,
     pool: Pool<Slot<Tick>>,
     tap: Tap,
+    deadlines: Monitor,
+    vital: Vital,
     device_lost: Arc<OnceLock<String>>,
     pace: Pace,
     /// A tick that waits for credit or for its time.
     pending: Option<Formed>,
-    /// Decisions of the ticks that are inside, in order, and when they were made.
-    in_flight: VecDeque<(TickDecision, i64)>,
+    /// The ticks that are inside, in order.
+    in_flight: VecDeque<InFlight>,
     first_closed_ns: Option<i64>,
     started: Instant,
     drops: BTreeMap<&'static str, u64>,
@@ -462,6 +509,10 @@ impl Run {
         loop {
             let seen = self.running.epoch();
             let mut moved = self.collect()?;
+            self.vital.edge.beat();
+            if moved || self.in_flight.is_empty() {
+                self.vital.ticks.beat();
+            }
             let stopping = stop.load(Ordering::Relaxed) || self.device_lost.get().is_some();
             if !stopping {
                 moved |= self.admit()?;
@@ -484,7 +535,8 @@ impl Run {
         let mut any = false;
         while let Some(slot) = self.running.take()? {
             any = true;
-            let Some((decision, closed_ns)) = self.in_flight.pop_front() else { break };
+            let Some(InFlight { decision, closed_ns, admitted_ns }) = self.in_flight.pop_front() else { break };
+            let misses = self.deadlines.observe(admitted_ns, &slot.notes.timings);
             self.note_drops();
             for late in &slot.payload.late {
                 *self.drops.entry(late.reason.name()).or_insert(0) += 1;
@@ -495,7 +547,10 @@ impl Run {
             self.first_ns.get_or_insert(decision.reference_ns);
             self.last_ns = decision.reference_ns;
             let drops = std::mem::take(&mut self.scratch);
-            self.tap.take(&slot, (decision, closed_ns), drops, self.pace == Pace::Max)?;
+            self.tap.take(&slot, (decision, closed_ns), (drops, misses), self.pace == Pace::Max)?;
+        }
+        if any {
+            self.vital.pulse.ticked(self.ticks, self.drops.values().sum(), self.deadlines.missed());
         }
         Ok(any)
     }
@@ -581,7 +636,7 @@ impl Run {
         tick.partial = decision.partial;
         tick.networks_place = self.edge.networks_place(decision.tick);
         tick.packets = packets;
-        self.in_flight.push_back((decision, closed_ns));
+        self.in_flight.push_back(InFlight { decision, closed_ns, admitted_ns: self.running.now_ns() });
         self.running.submit(slot);
     }
 
@@ -638,6 +693,7 @@ impl Run {
             accounts,
             source: self.source_summary,
             tap,
+            deadlines: self.deadlines.counts(),
             wall,
             drive_s: self.last_ns.saturating_sub(self.first_ns.unwrap_or(self.last_ns)) as f64 * 1e-9,
             stopped,

@@ -19,6 +19,7 @@ use crate::log::writer::WriteError;
 use crate::messages::{
     Account, CameraDetections, CameraTracks, DropDecision, NetworksPlace, Plan, StateSnapshot, TickDecision, WorldModel,
 };
+use crate::realtime::deadlines::Misses;
 use crate::runtime::graph::{DigestNote, FaultNote, Slot, SnapshotNote, TimingNote};
 use crate::stages::decode::Masks;
 use crate::stages::{NetworkSlot, Tick};
@@ -67,6 +68,8 @@ pub struct Output {
     pub digests: Vec<DigestNote>,
     /// Times.
     pub timings: Vec<TimingNote>,
+    /// Budgets of time that were missed.
+    pub misses: Misses,
     /// States, where they were due.
     pub snapshots: Vec<SnapshotNote>,
     /// The values; left out when the budget is used up.
@@ -165,7 +168,7 @@ impl Tap {
         &mut self,
         slot: &Slot<Tick>,
         (decision, closed_ns): (TickDecision, i64),
-        drops: Vec<DropDecision>,
+        (drops, misses): (Vec<DropDecision>, Misses),
         may_wait: bool,
     ) -> Result<(), TapError> {
         let tick = decision.tick;
@@ -177,6 +180,7 @@ impl Tap {
             faults: slot.notes.faults.to_vec(),
             digests: slot.notes.digests.to_vec(),
             timings: slot.notes.timings.to_vec(),
+            misses,
             snapshots: slot.notes.snapshots().to_vec(),
             body: None,
         });

@@ -13,11 +13,13 @@ use std::sync::{Arc, Mutex};
 
 use catseye::log::import::ImportKind;
 use catseye::pipeline::{DigestLevel, Pipeline};
+use catseye::realtime::deadlines::Monitor;
 use catseye::replay::replay;
-use catseye::runtime::graph::{Probe, Slot, SnapshotNote};
+use catseye::runtime::graph::{Probe, Slot, SnapshotNote, TimingNote};
 use catseye::runtime::pool::Pool;
 use catseye::stages::Tick;
 use catseye::tap::Tap;
+use catseye_calibration::rig::Deadlines;
 use common::{Drive, Run, drive, with_model};
 use counting::allocations;
 
@@ -85,6 +87,18 @@ fn assert_none(drive: &Drive, warm_from: u64) {
         }
     }
     assert!(stages.len() >= 5);
+}
+
+/// Budgets that are missed by every tick cost the edge no memory either.
+#[test]
+fn deadlines_are_observed_without_allocating() {
+    let budgets = Deadlines { tick_ms: Some(1.0), stages_ms: [("plan".to_owned(), 1.0)].into() };
+    let (mut monitor, _) = Monitor::new(&budgets, &["unpack", "plan"]);
+    let timing = |stage, start_ns, end_ns| TimingNote { stage, worker: 0, start_ns, end_ns };
+    let late = [timing(0, 0, 1_000_000), timing(1, 1_000_000, 5_000_000)];
+    let before = allocations();
+    let missed: usize = (0..1000).map(|_| monitor.observe(0, &late).len()).sum();
+    assert_eq!((allocations() - before, missed), (0, 2000));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `catseye run`, `record` and `time`: live sensors go through the pipeline, into files, or are only looked at.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,10 @@ use catseye::log::recorder::manifest::Ending;
 use catseye::log::recorder::{Fsync, Options as RecorderOptions};
 use catseye::log::run::{RunHeader, RunWriter};
 use catseye::pipeline::{DigestLevel, Files, Pipeline, Settings};
+use catseye::realtime::Footing;
+use catseye::realtime::deadlines::DeadlineCount;
+use catseye::realtime::pulse::Pulse;
+use catseye::realtime::watchdog::{self, Watchdog};
 use catseye::replay::{Options, run_live};
 use catseye::stages::infer::{BackendChoice, EnginePrecision};
 use catseye::tap::{Sink, Tap};
@@ -22,6 +26,7 @@ use catseye_sensors::clock::{ClockCounts, ClockReport};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::footing::{Standing, Wishes};
 use super::progress::Progress;
 use super::{Context, Outcome, STOP, problem};
 
@@ -60,6 +65,8 @@ pub struct Run {
     no_report: bool,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    wishes: Wishes,
 }
 
 /// Arguments of `record`.
@@ -74,6 +81,8 @@ pub struct Record {
     folder: PathBuf,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    wishes: Wishes,
 }
 
 /// Arguments of `time`.
@@ -141,11 +150,17 @@ impl Limits {
 }
 
 /// The rig and the files that it names.
-fn load(path: &std::path::Path) -> miette::Result<(Rig, Files)> {
+fn load(path: &Path) -> miette::Result<(Rig, Files)> {
     let rig = Rig::load(path).map_err(|error| problem(error, "`catseye rig check` lists every problem"))?;
     let mut files = Files::new();
     let rig = super::replay::take_along(rig, &mut files)?;
     Ok((rig, files))
+}
+
+/// Tells systemd how it goes, where it listens. `folder` is what is written into.
+fn watch(pulse: &Pulse, folder: &Path, context: Context) -> Option<Watchdog> {
+    let say = tell(context);
+    Watchdog::start(pulse.clone(), folder.to_owned(), Arc::new(move |words: &str| say("watchdog", words)))
 }
 
 fn tell(context: Context) -> Tell {
@@ -171,6 +186,7 @@ fn start(rig: &Rig, files: &Files, options: LiveOptions) -> miette::Result<(Live
 
 /// Runs `catseye run`.
 pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
+    watchdog::starting("loading networks");
     let (rig, files) = load(&arguments.rig)?;
     let workers = arguments.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let settings = Settings {
@@ -184,6 +200,10 @@ pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
         ..Settings::default()
     };
     let pipeline = Pipeline::build(&rig, &files, settings).map_err(|error| problem(error, ""))?;
+    let stages: Vec<&str> = pipeline.graph.stages().map(|(name, _)| name).collect();
+    // before any thread of the run starts: locked memory then holds their stacks
+    let standing = Standing::take(&arguments.wishes, &rig.realtime, Some(&stages), context)?;
+    let pulse = Pulse::default();
     let header = run_header(&rig, &files, &pipeline, arguments.digests);
     let names = Names::of(&pipeline, &rig);
     if context.speaks() {
@@ -222,10 +242,19 @@ pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
             to_pipeline: true,
             recording: arguments.record.clone().map(|folder| arguments.limits.recording(&rig, folder)),
             tell: tell(context),
+            footing: standing.footing.clone(),
+            pulse: pulse.clone(),
         },
     )?;
+    let watchdog = watch(&pulse, arguments.record.as_deref().unwrap_or(&arguments.output_dir), context);
     let bar = Progress::new(context, "run");
-    let options = Options { workers: workers.clamp(1, 256), ..Options::default() };
+    let options = Options {
+        workers: workers.clamp(1, 256),
+        footing: standing.footing.clone(),
+        deadlines: standing.deadlines.clone(),
+        pulse,
+        ..Options::default()
+    };
     // the sensors end first, and then what they have sent goes through
     let never = AtomicBool::new(false);
     let summary = run_live(source, &rig, pipeline, &options, tap, &never, &mut |_, _, ticks| {
@@ -234,6 +263,7 @@ pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
     bar.done();
     STOP.store(true, std::sync::atomic::Ordering::Relaxed);
     let sensors = live.finish();
+    drop(watchdog);
     let summary = summary.map_err(|error| problem(error, ""))?;
     let collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
     if context.speaks() {
@@ -251,6 +281,8 @@ pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
     context.print_json(&json!({
         "ticks": summary.ticks,
         "drops": summary.drops,
+        "deadlines": deadlines_json(&summary.deadlines),
+        "realtime": standing.json(),
         "sensors": sensors_json(&sensors),
         "recording": recording_json(&sensors),
         "device_lost": summary.device_lost,
@@ -271,20 +303,30 @@ pub fn record(arguments: &Record, context: Context) -> miette::Result<Outcome> {
     if context.speaks() {
         println!("recording {} to {}; Ctrl-C ends it", recording.name, recording.folder.display());
     }
+    let standing = Standing::take(&arguments.wishes, &rig.realtime, None, context)?;
+    let pulse = Pulse::default();
     let options = LiveOptions {
         stop: &STOP,
         duration: arguments.limits.duration,
         to_pipeline: false,
         recording: Some(recording),
         tell: tell(context),
+        footing: standing.footing.clone(),
+        pulse: pulse.clone(),
     };
     let (live, source) = start(&rig, &files, options)?;
+    let watchdog = watch(&pulse, &arguments.folder, context);
     drop(source);
     let sensors = live.finish();
+    drop(watchdog);
     if context.speaks() {
         say_sensors(&sensors);
     }
-    context.print_json(&json!({ "sensors": sensors_json(&sensors), "recording": recording_json(&sensors) }));
+    context.print_json(&json!({
+        "sensors": sensors_json(&sensors),
+        "recording": recording_json(&sensors),
+        "realtime": standing.json(),
+    }));
     Ok(outcome(&sensors))
 }
 
@@ -297,6 +339,8 @@ pub fn time(arguments: &Time, context: Context) -> miette::Result<Outcome> {
         to_pipeline: false,
         recording: None,
         tell: tell(context),
+        footing: Footing::default(),
+        pulse: Pulse::default(),
     };
     let (live, source) = start(&rig, &files, options)?;
     drop(source);
@@ -386,6 +430,14 @@ fn say_sensors(report: &LiveReport) {
     if let Some(error) = &report.recording_failed {
         println!("the recording failed: {error}");
     }
+}
+
+fn deadlines_json(counts: &[DeadlineCount]) -> Value {
+    let of = |count: &DeadlineCount| {
+        let DeadlineCount { of, budget_ns, observed, missed, worst_ns } = count;
+        json!({ "of": of, "budget_ns": budget_ns, "observed": observed, "missed": missed, "worst_ns": worst_ns })
+    };
+    counts.iter().map(of).collect()
 }
 
 fn sensors_json(report: &LiveReport) -> Value {

@@ -8,6 +8,8 @@ mod demo;
 mod diff;
 mod engine;
 mod eval;
+#[cfg(target_os = "linux")]
+mod footing;
 mod import;
 mod info;
 #[cfg(target_os = "linux")]
@@ -56,7 +58,7 @@ enum Command {
     Time(live::Time),
     /// Record live sensors.
     #[cfg(target_os = "linux")]
-    Record(live::Record),
+    Record(Box<live::Record>),
     /// Make a log from somebody else's recording.
     Import(import::Arguments),
     /// Say what is in a log.

@@ -32,6 +32,8 @@ use crate::log::recorder::priority::Priority;
 use crate::log::recorder::{self, Preamble, RecordError, Recorder};
 use crate::log::{Channel, RIG_ATTACHMENT, SOURCE_HEADER};
 use crate::pipeline::Files;
+use crate::realtime::pulse::{Beat, Pulse};
+use crate::realtime::{Footing, Role};
 use crate::source::{Item, Source, SourceSummary};
 use clock::HostClock;
 
@@ -117,6 +119,10 @@ pub struct LiveOptions {
     pub recording: Option<Recording>,
     /// Who hears of devices that go and come.
     pub tell: Tell,
+    /// What the sensors' threads were granted.
+    pub footing: Footing,
+    /// Where sensors and recorder show that they go on.
+    pub pulse: Pulse,
 }
 
 /// What sensors gave.
@@ -168,9 +174,11 @@ impl Live {
                 ending: Arc::clone(&ending),
                 tell: Arc::clone(&options.tell),
                 watch: Watch::new(),
+                pulse: options.pulse.clone(),
+                beat: options.pulse.part(&name),
                 counts: SensorCounts::default(),
             };
-            match start_sensor(name, driver, outlet) {
+            match start_sensor(name, driver, outlet, options.footing.clone()) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     ending.store(true, Ordering::Relaxed);
@@ -179,7 +187,21 @@ impl Live {
                 }
             }
         }
-        let supervisor = Supervisor { threads, ending, stop: options.stop, until: until(options.duration), edge };
+        let recording = recorder.clone().map(|recorder| Watched {
+            recorder,
+            turns: 0,
+            has_ended: false,
+            beat: options.pulse.part("recorder"),
+        });
+        let supervisor = Supervisor {
+            threads,
+            ending,
+            stop: options.stop,
+            until: until(options.duration),
+            edge,
+            recording,
+            pulse: options.pulse,
+        };
         let supervisor = std::thread::Builder::new().name("catseye-live".to_owned()).spawn(move || supervisor.run());
         let supervisor = supervisor.map_err(|error| LiveError::Thread { sensor: "(all)".to_owned(), error })?;
         Ok((Live { supervisor, recorder }, Source::live(items)))
@@ -213,14 +235,45 @@ struct Supervisor {
     stop: &'static AtomicBool,
     until: Option<Instant>,
     edge: SyncSender<Item>,
+    recording: Option<Watched>,
+    pulse: Pulse,
+}
+
+/// A recorder and its sign of life.
+struct Watched {
+    recorder: Arc<Recorder>,
+    turns: u64,
+    has_ended: bool,
+    beat: Beat,
+}
+
+impl Watched {
+    /// Beats for a recorder that has gone round. One that ended by itself has told so.
+    fn look(&mut self, pulse: &Pulse) {
+        let turns = self.recorder.turns();
+        let ending = self.recorder.ending();
+        if std::mem::replace(&mut self.turns, turns) != turns || ending.is_some() {
+            self.beat.beat();
+        }
+        if let Some(ending) = ending
+            && !std::mem::replace(&mut self.has_ended, true)
+        {
+            pulse.note(format!("the recording has ended: {ending}"));
+        }
+    }
 }
 
 impl Supervisor {
-    fn run(self) -> Vec<Ended> {
+    fn run(mut self) -> Vec<Ended> {
         let is_over = || self.stop.load(Ordering::Relaxed) || self.until.is_some_and(|until| Instant::now() >= until);
         while !is_over() && self.threads.iter().any(|(_, thread)| !thread.is_finished()) {
             std::thread::sleep(PATIENCE / 5);
+            if let Some(recording) = &mut self.recording {
+                recording.look(&self.pulse);
+            }
         }
+        self.pulse.end();
+        self.recording = None;
         self.ending.store(true, Ordering::Relaxed);
         // a sensor's thread that has panicked has counted nothing
         let end = |(name, thread): SensorThread| {
@@ -245,9 +298,15 @@ struct Ended {
     timing: Option<SensorTiming>,
 }
 
-fn start_sensor(name: String, mut driver: Box<dyn Driver>, mut outlet: Outlet) -> Result<SensorThread, LiveError> {
+fn start_sensor(
+    name: String,
+    mut driver: Box<dyn Driver>,
+    mut outlet: Outlet,
+    footing: Footing,
+) -> Result<SensorThread, LiveError> {
     let (told, opened) = sync_channel(1);
     let run = move || {
+        footing.take(Role::Sensor);
         driver.run(&mut outlet, &mut |result| drop(told.try_send(result)));
         (outlet.counts, outlet.watch.timing())
     };

@@ -19,6 +19,7 @@ use crate::log::packet::{Content, PackedCloud, SensorPacket, cloud_message, pict
 use crate::log::recorder::Recorder;
 use crate::log::recorder::priority::{Offer, SensorMessage, Slot};
 use crate::messages::CanMessage;
+use crate::realtime::pulse::{Beat, Pulse};
 use crate::record::Record;
 use crate::source::Item;
 
@@ -139,13 +140,16 @@ pub struct Outlet {
     pub(super) ending: Arc<AtomicBool>,
     pub(super) tell: Tell,
     pub(super) watch: Watch,
+    pub(super) pulse: Pulse,
+    pub(super) beat: Beat,
     /// What became of what.
     pub counts: SensorCounts,
 }
 
 impl Outlet {
-    /// Whether the sensor's thread is to end.
+    /// Whether the sensor's thread is to end. To be asked again and again: who does not ask stands still.
     pub fn is_over(&self) -> bool {
+        self.beat.beat();
         self.ending.load(Ordering::Relaxed)
     }
 
@@ -167,6 +171,7 @@ impl Outlet {
         let header = PacketHeader { sensor: self.sensor, sequence: self.sequence, stamp };
         self.sequence = self.sequence.wrapping_add(1);
         self.counts.sent += 1;
+        self.pulse.measured();
         if let Some((recorder, slot)) = &self.recorder {
             let data = message(measurement, raw_ns, &self.name);
             let (sequence, log_ns, publish_ns) = (header.sequence, arrival_ns, mapped_ns);

@@ -50,6 +50,8 @@ pub const TOPIC_DIGEST: &str = "/catseye/digests";
 pub const TOPIC_SNAPSHOT: &str = "/catseye/snapshots";
 /// Topic of [`TickTimings`](crate::messages::TickTimings); in version 1 of [`StageTiming`](crate::messages::StageTiming).
 pub const TOPIC_TIMING: &str = "/catseye/timing";
+/// Topic of [`DeadlineMiss`](crate::messages::DeadlineMiss).
+pub const TOPIC_DEADLINE: &str = "/catseye/deadlines";
 /// Topic of [`CameraDetections`](crate::messages::CameraDetections).
 pub const TOPIC_DETECTIONS: &str = "/catseye/detections";
 /// Topic of [`CameraTracks`](crate::messages::CameraTracks).

@@ -16,13 +16,14 @@ use super::packet::timestamp;
 use super::reader::{Ending, Event, LogReader, ReadError};
 use super::writer::{ChannelId, Compression, LogWriter, WriteError};
 use super::{
-    Channel, RIG_ATTACHMENT, RUN_HEADER, TOPIC_ACCOUNT, TOPIC_DETECTIONS, TOPIC_DROP, TOPIC_FAULT, TOPIC_NETWORKS,
-    TOPIC_PLAN, TOPIC_SNAPSHOT, TOPIC_TICK, TOPIC_TRACKS, TOPIC_WORLD,
+    Channel, RIG_ATTACHMENT, RUN_HEADER, TOPIC_ACCOUNT, TOPIC_DEADLINE, TOPIC_DETECTIONS, TOPIC_DROP, TOPIC_FAULT,
+    TOPIC_NETWORKS, TOPIC_PLAN, TOPIC_SNAPSHOT, TOPIC_TICK, TOPIC_TRACKS, TOPIC_WORLD,
 };
 use crate::messages::{
-    Account, CameraDetections, CameraTracks, DropDecision, FaultDecision, FieldDigest, Level, NetworksDecision,
-    NetworksPlace, Plan, StageTiming, StateSnapshot, TickDecision, WorldModel,
+    Account, CameraDetections, CameraTracks, DeadlineMiss, DropDecision, FaultDecision, FieldDigest, Level,
+    NetworksDecision, NetworksPlace, Plan, StageTiming, StateSnapshot, TickDecision, WorldModel,
 };
+use crate::realtime::deadlines::{Miss, Misses};
 use crate::runtime::graph::{DigestNote, FaultNote, NO_GROUP, TimingNote};
 use crate::tap::{Body, Output, Sink, TapError};
 
@@ -45,6 +46,7 @@ pub struct RunWriter {
     drops: ChannelId,
     networks: ChannelId,
     faults: ChannelId,
+    deadlines: ChannelId,
     snapshots: ChannelId,
     detections: ChannelId,
     tracks: ChannelId,
@@ -102,6 +104,7 @@ impl RunWriter {
             drops: log.channel(&Channel::of_record::<DropDecision>(TOPIC_DROP))?,
             networks: log.channel(&Channel::of_record::<NetworksDecision>(TOPIC_NETWORKS))?,
             faults: log.channel(&Channel::of_record::<FaultDecision>(TOPIC_FAULT))?,
+            deadlines: log.channel(&Channel::of_record::<DeadlineMiss>(TOPIC_DEADLINE))?,
             snapshots: log.channel(&Channel::of_record::<StateSnapshot>(TOPIC_SNAPSHOT))?,
             detections: log.channel(&Channel::of_record::<CameraDetections>(TOPIC_DETECTIONS))?,
             tracks: log.channel(&Channel::of_record::<CameraTracks>(TOPIC_TRACKS))?,
@@ -138,6 +141,10 @@ impl RunWriter {
             log.write_record(self.faults, time_ns, &FaultDecision { tick, stage, message: fault.message.clone() })?;
         }
         self.notes.write(log, (tick, time_ns), &output.digests, &output.timings)?;
+        for Miss { stage, took_ns, budget_ns } in output.misses.iter().copied() {
+            let stage = stage.map_or_else(String::new, |stage| self.names.stage(stage).to_owned());
+            log.write_record(self.deadlines, time_ns, &DeadlineMiss { tick, stage, took_ns, budget_ns })?;
+        }
         for snapshot in &output.snapshots {
             let stage = self.names.stage(snapshot.stage).to_owned();
             let state = snapshot.state.clone();
@@ -397,6 +404,7 @@ impl RunReader {
                     faults: Vec::new(),
                     digests: Vec::new(),
                     timings: Vec::new(),
+                    misses: Misses::new(),
                     snapshots: Vec::new(),
                     body: None,
                 };

@@ -454,6 +454,9 @@ fn attach<T>(
     }
 }
 
+/// What a worker does first, given its number: it takes its place among the processors and threads of the machine.
+pub type Prepare = Arc<dyn Fn(usize) + Send + Sync>;
+
 /// A built graph that does not run yet.
 pub struct Graph<T> {
     shared: Shared<T>,
@@ -508,19 +511,28 @@ impl<T: Send + 'static> Graph<T> {
 
     /// Starts `workers` threads named `catseye-0`, `catseye-1`, ...; `pin` names the processor of each, if any.
     pub fn start(self, workers: usize, pin: &[usize]) -> Result<Running<T>, GraphError> {
+        let pin = pin.to_vec();
+        let place = move |worker: usize| {
+            if let Some(processor) = pin.get(worker) {
+                super::affinity::pin_to(*processor);
+            }
+        };
+        self.start_with(workers, Arc::new(place))
+    }
+
+    /// Starts `workers` threads, each of which calls `prepare` with its number before it does anything else.
+    pub fn start_with(self, workers: usize, prepare: Prepare) -> Result<Running<T>, GraphError> {
         let workers = workers.max(1);
         let shared = Arc::new(Shared { single: workers == 1, ..self.shared });
         let mut running =
             Running { shared: Arc::clone(&shared), entry: self.entry, exit: self.exit, threads: Vec::new() };
         for worker in 0..workers {
             let shared = Arc::clone(&shared);
-            let processor = pin.get(worker).copied();
+            let prepare = Arc::clone(&prepare);
             let thread = std::thread::Builder::new()
                 .name(format!("catseye-{worker}"))
                 .spawn(move || {
-                    if let Some(processor) = processor {
-                        super::affinity::pin_to(processor);
-                    }
+                    prepare(worker);
                     shared.work(worker as u16);
                 })
                 .map_err(|error| GraphError::Thread { worker, error })?;
@@ -610,6 +622,11 @@ impl<T: Send + 'static> Running<T> {
     /// Waits until something may have changed, at most for `at_most`.
     pub fn wait(&self, seen: u32, at_most: Duration) {
         self.shared.events.wait(seen, at_most);
+    }
+
+    /// Now, on the clock of the timings.
+    pub fn now_ns(&self) -> i64 {
+        self.shared.now_ns()
     }
 
     /// To be read before `take`, and given to `wait`.

@@ -24,6 +24,7 @@ use super::series::{Bins, KeptPicture, Latency, MOST_SHOWN_OBJECTS, ObjectLives,
 use super::video::{PictureFolder, VideoError, VideoWriter};
 use crate::log::notes::Names;
 use crate::messages::{Account, DropDecision, DropReason, Level, PlanReason, StageTiming};
+use crate::realtime::deadlines::DeadlineCount;
 use crate::replay::Summary;
 use crate::runtime::digest::Digester;
 use crate::tap::{Body, Output, Sink, TapError};
@@ -635,6 +636,9 @@ pub fn summary_table(summary: &Summary, collected: &Collected) -> String {
     }
     lines.extend(latency_lines(&collected.latencies));
     let mut line = |name: &str, value: String| lines.push(format!("{name:<12}{value}"));
+    if !summary.deadlines.is_empty() {
+        line("deadlines", by_budget(&summary.deadlines));
+    }
     line("dropped", by_reason(&summary.drops));
     line("detections", by_class(&collected.detections));
     line("tracks", by_class(&collected.tracks));
@@ -648,6 +652,15 @@ pub fn summary_table(summary: &Summary, collected: &Collected) -> String {
         line("note", warning.clone());
     }
     lines.join("\n") + "\n"
+}
+
+fn by_budget(counts: &[DeadlineCount]) -> String {
+    let ms = |ns: i64| ns as f64 * 1e-6;
+    let words = counts.iter().map(|DeadlineCount { of, budget_ns, observed, missed, worst_ns }| {
+        let missed = if *missed == 0 { "none".to_owned() } else { missed.to_string() };
+        format!("{of} {} ms: {missed} of {observed} missed, longest {:.1} ms", ms(*budget_ns), ms(*worst_ns))
+    });
+    words.collect::<Vec<_>>().join("; ")
 }
 
 fn latency_lines(latencies: &[StageLatency]) -> Vec<String> {
@@ -678,6 +691,10 @@ mod tests {
 
     const WIDTH_PX: u32 = 64;
     const HEIGHT_PX: u32 = 48;
+
+    fn deadline(of: &str, missed: u64, worst_ns: i64) -> DeadlineCount {
+        DeadlineCount { of: of.to_owned(), budget_ns: 50_000_000, observed: 120, missed, worst_ns }
+    }
 
     fn settings(folder: &Path) -> CollectorSettings {
         CollectorSettings {
@@ -743,6 +760,7 @@ mod tests {
             faults: vec![],
             digests: vec![digest(0), digest(1)],
             timings: vec![timing(0, 0, 400_000), timing(1, 500_000, 100_000)],
+            misses: Default::default(),
             snapshots: vec![],
             body: body.map(Box::new),
         }
@@ -925,6 +943,7 @@ mod tests {
             accounts: vec![],
             source: None,
             tap: TapSummary::default(),
+            deadlines: vec![deadline("tick", 0, 41_200_000), deadline("infer", 3, 55_000_000)],
             wall: Duration::from_secs(15),
             drive_s: 12.0,
             device_lost: None,
@@ -935,6 +954,7 @@ mod tests {
             "ticks       120 in 15.00 s, 8.0 per second, for 12.0 s of driving",
             "stage           p50 ms    p99 ms    max ms",
             "infer            41.24     55.00      0.00",
+            "deadlines   tick 50 ms: none of 120 missed, longest 41.2 ms; infer 50 ms: 3 of 120 missed, longest 55.0 ms",
             "dropped     3 late, 12 overload",
             "detections  812 (car 700, person 112)",
             "tracks      0",

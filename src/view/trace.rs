@@ -140,6 +140,7 @@ mod tests {
             faults: vec![],
             digests: vec![],
             timings,
+            misses: Default::default(),
             snapshots: vec![],
             body: None,
         }

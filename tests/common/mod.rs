@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test uses its part
 
+#[cfg(target_os = "linux")]
+pub mod lidar;
 pub mod onnx;
 pub mod small;
 

@@ -11,9 +11,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    CAN_QUANTITIES, Camera, Can, CanQuantity, CanSignal, Lidar, MAX_CAMERAS, MAX_SENSORS, Model, Mounting,
-    MountingPose, OnGpuFault, PictureFormat, Planner, Precision, Rig, RigError, RigProblem, SCHEMA, Sensor, SensorKind,
-    Tick, Vehicle,
+    CAN_QUANTITIES, Camera, Can, CanQuantity, CanSignal, Deadlines, Lidar, MAX_CAMERAS, MAX_SENSORS, Model, Mounting,
+    MountingPose, OnGpuFault, PictureFormat, Planner, Precision, Realtime, Rig, RigError, RigProblem, SCHEMA, Sensor,
+    SensorKind, ThreadClass, Tick, Vehicle,
 };
 use crate::camera::{BrownConrady, CameraModel, FTheta, FThetaError, FThetaPolynomial, KannalaBrandt, Projection};
 
@@ -403,12 +403,14 @@ fn rig(log: &mut Log, root: &Section, directory: PathBuf) -> Option<Rig> {
             "model",
             "planner",
             "gpu",
+            "realtime",
         ],
     );
     let name = root.text(log, "name");
     let vehicle = vehicle(log, root);
     let planner = planner(log, root);
     let on_gpu_fault = on_gpu_fault(log, root);
+    let realtime = realtime(log, root);
     let cameras = root.each(log, "camera", camera);
     let lidars = root.each(log, "lidar", lidar);
     let radars = root.each(log, "radar", |log, section| sensor(log, section, SensorKind::Radar));
@@ -436,6 +438,7 @@ fn rig(log: &mut Log, root: &Section, directory: PathBuf) -> Option<Rig> {
         models: models?,
         planner,
         on_gpu_fault,
+        realtime,
     })
 }
 
@@ -503,6 +506,61 @@ fn on_gpu_fault(log: &mut Log, root: &Section) -> OnGpuFault {
     section
         .optional(log, "on_fault", "\"stop\" or \"cpu\"", |value| OnGpuFault::from_name(&text(value)?))
         .unwrap_or_default()
+}
+
+fn realtime(log: &mut Log, root: &Section) -> Realtime {
+    let Some(section) = root.optional_table(log, "realtime") else { return Realtime::default() };
+    section.allow(log, &["require", "lock_memory", "sensors", "edge", "workers", "deadlines"]);
+    let flag = |log: &mut Log, key: &str| section.optional(log, key, "true or false", DeValue::as_bool);
+    Realtime {
+        require: flag(log, "require").unwrap_or_default(),
+        lock_memory: flag(log, "lock_memory").unwrap_or_default(),
+        sensors: thread_class(log, &section, "sensors"),
+        edge: thread_class(log, &section, "edge"),
+        workers: thread_class(log, &section, "workers"),
+        deadlines: deadlines(log, &section),
+    }
+}
+
+fn thread_class(log: &mut Log, realtime: &Section, key: &str) -> ThreadClass {
+    let Some(section) = realtime.optional_table(log, key) else { return ThreadClass::default() };
+    section.allow(log, &["fifo_priority", "processors"]);
+    let priority = |value: &DeValue| u8::try_from(positive_integer(value)?).ok().filter(|priority| *priority <= 99);
+    ThreadClass {
+        fifo_priority: section.optional(log, "fifo_priority", "an integer from 1 to 99", priority),
+        processors: section
+            .optional(log, "processors", "a list of processors, as [0, 1]", processors)
+            .unwrap_or_default(),
+    }
+}
+
+/// Numbers of processors, each once; at least one, since an empty list would say something else than its absence.
+fn processors(value: &DeValue) -> Option<Vec<u16>> {
+    let number = |value: &DeValue| {
+        let integer = value.as_integer()?;
+        u16::from_str_radix(integer.as_str(), integer.radix()).ok()
+    };
+    let all: Vec<u16> = value.as_array()?.iter().map(|item| number(item.get_ref())).collect::<Option<_>>()?;
+    let is_unique = all.iter().enumerate().all(|(at, one)| !all.iter().take(at).any(|other| other == one));
+    (is_unique && !all.is_empty()).then_some(all)
+}
+
+fn deadlines(log: &mut Log, realtime: &Section) -> Deadlines {
+    let Some(section) = realtime.optional_table(log, "deadlines") else { return Deadlines::default() };
+    section.allow(log, &["tick_ms", "stages_ms"]);
+    let mut stages_ms = BTreeMap::new();
+    if let Some(stages) = section.optional_table(log, "stages_ms") {
+        for (key, _) in stages.table {
+            let stage: &str = key.get_ref();
+            if !is_name(stage) {
+                let (expected, found) = ("a stage's name, of letters, digits, _ and -", quoted(stage));
+                log.report(key.span().start, stages.path(&shortened(stage)), expected, found);
+            } else if let Some(budget_ms) = stages.number(log, stage, Range::Positive) {
+                stages_ms.insert(stage.to_owned(), budget_ms);
+            }
+        }
+    }
+    Deadlines { tick_ms: section.optional_number(log, "tick_ms", Range::Positive), stages_ms }
 }
 
 fn tick(log: &mut Log, root: &Section) -> Tick {
@@ -995,6 +1053,52 @@ cameras = ["front"]
         let error = Rig::parse(&wrong, "rig.toml").unwrap_err().to_string();
         assert!(error.contains("gpu.on_fault: expected \"stop\" or \"cpu\", found \"pray\""), "{error}");
         assert!(error.contains("precision: expected \"fp32\", \"fp16\" or \"int8\", found \"fp8\""), "{error}");
+    }
+
+    #[test]
+    fn a_rig_says_what_it_asks_of_real_time() {
+        assert_eq!(Rig::parse(GOOD, "rig.toml").unwrap().realtime, Realtime::default());
+        let asked = "\n[realtime]\nrequire = true\nlock_memory = true\nsensors = { fifo_priority = 60, processors = [0] }\n\
+                     workers = { processors = [2, 3] }\n\n[realtime.deadlines]\ntick_ms = 100\nstages_ms = { infer = 40.5 }\n";
+        let rig = Rig::parse(&format!("{GOOD}{asked}"), "rig.toml").unwrap_or_else(|error| panic!("{error}"));
+        let expected = Realtime {
+            require: true,
+            lock_memory: true,
+            sensors: ThreadClass { fifo_priority: Some(60), processors: vec![0] },
+            edge: ThreadClass::default(),
+            workers: ThreadClass { fifo_priority: None, processors: vec![2, 3] },
+            deadlines: Deadlines { tick_ms: Some(100.0), stages_ms: BTreeMap::from([("infer".to_owned(), 40.5)]) },
+        };
+        assert_eq!(rig.realtime, expected);
+        assert_eq!(Rig::parse(&rig.to_toml(), "rig.toml"), Ok(rig));
+
+        let line = GOOD.lines().count() + 2;
+        let wrong =
+            |text: &str| Rig::parse(&format!("{GOOD}\n[realtime]\n{text}\n"), "rig.toml").unwrap_err().to_string();
+        let cases = [
+            ("require = 1", "realtime.require: expected true or false, found 1"),
+            (
+                "edge = { fifo_priority = 100 }",
+                "realtime.edge.fifo_priority: expected an integer from 1 to 99, found 100",
+            ),
+            ("edge = { fifo_priority = 0 }", "realtime.edge.fifo_priority: expected an integer from 1 to 99, found 0"),
+            ("edge = { priority = 5 }", "realtime.edge.priority: expected a known key, perhaps \"fifo_priority\""),
+            ("workers = { processors = [] }", "realtime.workers.processors: expected a list of processors, as [0, 1]"),
+            ("workers = { processors = [1, 1] }", "realtime.workers.processors: expected a list of processors"),
+            ("deadlines = { tick_ms = 0 }", "realtime.deadlines.tick_ms: expected a number above 0, found 0"),
+            (
+                "deadlines = { stages_ms = { infer = -1 } }",
+                "realtime.deadlines.stages_ms.infer: expected a number above 0",
+            ),
+            (
+                "deadlines = { stages_ms = { \"a b\" = 1 } }",
+                "realtime.deadlines.stages_ms.a b: expected a stage's name",
+            ),
+        ];
+        for (text, problem) in cases {
+            let error = wrong(text);
+            assert!(error.starts_with(&format!("rig.toml:{}: {problem}", line + 1)), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -6,9 +6,11 @@
 
 mod error;
 mod load;
+mod realtime;
 mod save;
 
 pub use error::{RigError, RigProblem};
+pub use realtime::{Deadlines, Realtime, ThreadClass};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,6 +67,8 @@ pub struct Rig {
     pub planner: Planner,
     /// What a run does when the GPU fails while it goes on.
     pub on_gpu_fault: OnGpuFault,
+    /// How the threads of a live run are scheduled, and how long its stages may take.
+    pub realtime: Realtime,
 }
 
 /// Dimensions of the vehicle. The default is a mid-size car.
@@ -629,6 +633,7 @@ impl Rig {
             models: Vec::new(),
             planner: Planner::default(),
             on_gpu_fault: OnGpuFault::default(),
+            realtime: Realtime::default(),
         }
     }
 

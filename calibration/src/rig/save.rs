@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{
-    Camera, Can, CanSignal, Lidar, Model, Mounting, MountingPose, OnGpuFault, Planner, Rig, SCHEMA, Sensor, Tick,
-    Vehicle,
+    Camera, Can, CanSignal, Deadlines, Lidar, Model, Mounting, MountingPose, OnGpuFault, Planner, Realtime, Rig,
+    SCHEMA, Sensor, ThreadClass, Tick, Vehicle,
 };
 use crate::camera::{CameraModel, FThetaPolynomial};
 
@@ -33,6 +33,9 @@ pub(super) fn to_toml(rig: &Rig) -> String {
     if rig.on_gpu_fault != OnGpuFault::default() {
         out.table("[gpu]");
         out.set("on_fault", text(rig.on_gpu_fault.name()));
+    }
+    if rig.realtime != Realtime::default() {
+        realtime(&mut out, &rig.realtime);
     }
     out.text
 }
@@ -105,6 +108,34 @@ fn tick(out: &mut Writer, tick: &Tick) {
     out.number("period_ms", tick.period_ms);
     out.number("tolerance_ms", tick.tolerance_ms);
     out.number("max_wait_ms", tick.max_wait_ms);
+}
+
+fn realtime(out: &mut Writer, realtime: &Realtime) {
+    out.table("[realtime]");
+    out.set("require", realtime.require.to_string());
+    out.set("lock_memory", realtime.lock_memory.to_string());
+    for (key, class) in [("sensors", &realtime.sensors), ("edge", &realtime.edge), ("workers", &realtime.workers)] {
+        if !class.is_default() {
+            out.set(key, thread_class(class));
+        }
+    }
+    let Deadlines { tick_ms, stages_ms } = &realtime.deadlines;
+    if tick_ms.is_some() || !stages_ms.is_empty() {
+        out.table("[realtime.deadlines]");
+        out.set_some("tick_ms", tick_ms.map(number));
+    }
+    if !stages_ms.is_empty() {
+        out.table("[realtime.deadlines.stages_ms]");
+        stages_ms.iter().for_each(|(stage, budget_ms)| out.number(stage, *budget_ms));
+    }
+}
+
+fn thread_class(class: &ThreadClass) -> String {
+    let priority = class.fifo_priority.map(|priority| format!("fifo_priority = {priority}"));
+    let of_processors = |all: &[u16]| format!("processors = {}", list(all.iter().map(u16::to_string)));
+    let processors = (!class.processors.is_empty()).then(|| of_processors(&class.processors));
+    let keys: Vec<String> = priority.into_iter().chain(processors).collect();
+    format!("{{ {} }}", keys.join(", "))
 }
 
 fn camera(out: &mut Writer, camera: &Camera, sources: &Sources) {
@@ -308,6 +339,14 @@ mod tests {
             precision: Some(Precision::Int8),
         });
         rig.on_gpu_fault = OnGpuFault::Cpu;
+        rig.realtime = Realtime {
+            require: true,
+            lock_memory: true,
+            sensors: ThreadClass { fifo_priority: Some(60), processors: vec![0, 3] },
+            edge: ThreadClass { fifo_priority: Some(50), processors: Vec::new() },
+            workers: ThreadClass { fifo_priority: None, processors: vec![2] },
+            deadlines: Deadlines { tick_ms: Some(100.0), stages_ms: [("infer".to_owned(), 40.25)].into() },
+        };
         let sources = [("fisheye", "/dev/video1"), ("roof", "udp://0.0.0.0:2368"), ("can", "can0"), ("radar", "can1")];
         rig.sources = sources.map(|(name, source)| (name.to_owned(), source.to_owned())).into();
         rig

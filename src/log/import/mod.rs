@@ -323,6 +323,7 @@ fn rig_of(name: &str, vehicle: Vehicle, cameras: Vec<Camera>, lidars: Vec<Lidar>
         models: Vec::new(),
         planner: Planner::default(),
         on_gpu_fault: OnGpuFault::default(),
+        realtime: Default::default(),
     }
 }
 

@@ -214,6 +214,11 @@ impl Recorder {
         self.queue.bytes()
     }
 
+    /// How often its thread has gone round: at least once in a flush interval, unless the disk holds it up.
+    pub fn turns(&self) -> u64 {
+        self.queue.turns()
+    }
+
     /// How the recording ended by itself; `None` while it goes on.
     pub fn ending(&self) -> Option<&Ending> {
         self.ending.get()

@@ -184,6 +184,8 @@ struct State {
     bytes: u64,
     being_written: u64,
     next_ticket: u64,
+    /// How often somebody came to take.
+    turns: u64,
     drops: Drops,
     phase: Phase,
 }
@@ -204,6 +206,7 @@ impl Queue {
             bytes: 0,
             being_written: 0,
             next_ticket: 0,
+            turns: 0,
             drops: Drops::default(),
             phase: Phase::Open,
         };
@@ -249,6 +252,7 @@ impl Queue {
     /// written, and its bytes are free.
     pub fn take(&self, patience: Duration) -> Take {
         let mut state = self.state();
+        state.turns += 1;
         let written = std::mem::take(&mut state.being_written);
         state.bytes = state.bytes.saturating_sub(written);
         if state.phase == Phase::Open && state.is_empty() {
@@ -289,6 +293,11 @@ impl Queue {
             state.drops.note(DropRun::of(&message, reason));
         }
         state.bytes = 0;
+    }
+
+    /// How often somebody has come for what waits: one that the disk holds up does not come.
+    pub fn turns(&self) -> u64 {
+        self.state().turns
     }
 
     /// Bytes in flight, those being written included.

@@ -376,27 +376,24 @@ fn driver(
     rig: &Rig,
     files: &Files,
 ) -> Result<Option<Box<dyn Driver>>, LiveError> {
-    fn named<'r, T>(all: &'r [T], name: impl Fn(&T) -> bool) -> Option<&'r T> {
-        all.iter().find(|one| name(one))
-    }
     let name = sensor.name;
     Ok(match (sensor.kind, source) {
         (SensorKind::Camera, _) => rig.camera(name).map(|camera| camera::driver(camera, source)).transpose()?,
         (SensorKind::Lidar, RigSource::Udp(udp)) => {
-            let lidar = named(&rig.lidars, |one| one.name == name);
+            let lidar = rig.lidars.iter().find(|one| one.name == name);
             lidar.map(|lidar| lidar::driver(lidar, udp, rig, files)).transpose()?
         }
         (SensorKind::Radar, RigSource::Radar { udp, list }) => {
-            named(&rig.radars, |one| one.name == name).map(|radar| radar::driver(radar, udp, *list))
+            rig.radars.iter().find(|one| one.name == name).map(|radar| radar::driver(radar, udp, *list))
         }
         (SensorKind::Gnss, RigSource::Serial { .. } | RigSource::Tcp(_) | RigSource::Udp(_)) => {
             Some(gnss::driver(source))
         }
-        (SensorKind::Imu, _) => match named(&rig.imus, |one| one.name == name) {
+        (SensorKind::Imu, _) => match rig.imus.iter().find(|one| one.name == name) {
             Some(imu) => imu::driver(imu, source, rig, files)?,
             None => None,
         },
-        (SensorKind::Ultrasonic, _) => match named(&rig.ultrasonics, |one| one.name == name) {
+        (SensorKind::Ultrasonic, _) => match rig.ultrasonics.iter().find(|one| one.name == name) {
             Some(sonar) => ultrasonic::driver(sonar, source, rig, files)?,
             None => None,
         },

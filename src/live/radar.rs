@@ -232,6 +232,40 @@ mod tests {
         );
     }
 
+    /// A list of one object: where it is and how it moves, both against the vehicle.
+    fn objects(position_m: [f32; 3], velocity_mps: [f32; 2]) -> Vec<u8> {
+        let mut bytes = vec![0, 0];
+        bytes.extend(329_u16.to_be_bytes());
+        bytes.extend((9_401_u32 - 8).to_be_bytes());
+        bytes.resize(9_401, 0);
+        bytes[50] = 1;
+        bytes[51 + 2..51 + 6].copy_from_slice(&65_543_u32.to_be_bytes());
+        // new
+        bytes[51 + 8] = 1;
+        let [x, y, z] = position_m;
+        let [vx, vy] = velocity_mps;
+        for (offset, value) in [(13, x), (21, y), (29, z), (90, vx), (98, vy)] {
+            bytes[51 + offset..51 + offset + 4].copy_from_slice(&value.to_be_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn objects_are_moved_into_the_sensors_frame() {
+        let mut found = Vec::new();
+        read_objects(&objects([3.5, 10.0, 0.5], [1.0, -4.0]), &mut found).unwrap();
+        // ahead of the rear axle, looking to the left
+        let vehicle_from_sensor = Pose::from_xyz_rpy([3.5, 0.0, 0.5], [0.0, 0.0, std::f64::consts::FRAC_PI_2]);
+        let (scan, left_out) = scan_of(&found, &vehicle_from_sensor.inverse());
+        let [target] = scan.targets.as_slice() else { panic!("{scan:?}") };
+        assert_eq!((left_out, target.id, target.is_new), (0, 7, true));
+        for (found, expected) in [(target.x_m, 10.0), (target.y_m, 0.0), (target.range_rate_mps, -4.0)] {
+            assert!((found - expected).abs() < 1e-5, "{target:?}");
+        }
+        found[0].position_invalid_flags = 1;
+        assert_eq!(scan_of(&found, &vehicle_from_sensor.inverse()).1, 1);
+    }
+
     #[test]
     fn states_are_told_in_words() {
         assert_eq!(State::GOOD.to_string(), "works");

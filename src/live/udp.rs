@@ -45,7 +45,7 @@ impl Datagrams {
         let now_ns = outlet.clock().now_ns();
         let length = match received {
             // another sensor of the group, which counts them itself
-            Ok((_, sender)) if self.place.from.is_some_and(|from| from != sender.ip()) => None,
+            Ok((_, sender)) if self.place.from.is_some_and(|from| from != sender.ip().to_canonical()) => None,
             Ok((length, _)) => Some(length),
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>

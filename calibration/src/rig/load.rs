@@ -592,6 +592,9 @@ fn source(log: &mut Log, section: &Section, kind: SensorKind) -> Option<Source> 
     let expected = source::expected(kind);
     let parsed = section.optional(log, "source", expected, |value| Text::parse(kind, &text(value)?));
     let has_signals = matches!(kind, SensorKind::Imu | SensorKind::Ultrasonic);
+    if has_signals && section.get("source").is_none() && section.get("signals").is_some() {
+        section.report(log, "source", "the bus of the signals as \"can:NAME\"", "nothing");
+    }
     match parsed? {
         Text::Whole(source) => {
             if has_signals && section.get("signals").is_some() {
@@ -1132,6 +1135,8 @@ no_echo_from_m = 5.1
             "rig.toml:40: imu.imu.source: expected a can of this rig, perhaps \"can:body\", found \"can:bodi\"",
         );
         wrong("source = \"can0\"\n", "", "imu.imu.source: expected a can that has a source itself, found \"can:body\"");
+        let expected = "rig.toml:38: imu.imu.source: expected the bus of the signals as \"can:NAME\", found nothing";
+        wrong("source = \"can:body\"\n", "", expected);
         wrong("range_m = \"SONAR.REAR\"\n", "", "ultrasonic.rear.signals.range_m: expected a signal as");
         wrong(
             "angular_velocity_z_radps = { signal = \"YAW.RATE\", scale = 0.0175 }",

@@ -12,7 +12,8 @@
 //!
 //! An address may name the `interface` (its name or its own address) on which a multicast group is joined, and the address
 //! that packets come `from`, where several sensors send to one group. A radar's `list` is `detections` (the default) or
-//! `objects`. The baud rate is 115200 where none is given.
+//! `objects`. The baud rate is 115200 where none is given; a
+//! port that keeps its name when it is plugged in elsewhere is one of `/dev/serial/by-id`.
 
 use std::collections::BTreeMap;
 use std::fmt;

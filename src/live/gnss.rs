@@ -208,24 +208,25 @@ fn location_of(fix: &GnssFix) -> Option<LocationFix> {
 mod tests {
     use super::*;
 
-    fn fixes(text: &str) -> Vec<LocationFix> {
+    /// What an epoch of sentences without their checksums is as a fix, and as a location.
+    fn epoch(bodies: &[&str]) -> (GnssFix, Option<LocationFix>) {
         let (mut decoder, mut events) = (GnssDecoder::default(), Vec::new());
-        decoder.push(text.as_bytes(), &mut events);
+        for body in bodies {
+            let sum = body.bytes().fold(0, |sum, byte| sum ^ byte);
+            decoder.push(format!("${body}*{sum:02X}\r\n").as_bytes(), &mut events);
+        }
         decoder.flush(&mut events);
-        let locations = events.iter().filter_map(|event| match event {
-            GnssEvent::Fix(fix) => location_of(fix),
-            GnssEvent::TimePulse(_) => None,
-        });
-        locations.collect()
+        let [GnssEvent::Fix(fix)] = events.as_slice() else { panic!("{events:?}") };
+        (*fix, location_of(fix))
     }
 
     #[test]
     fn an_epoch_becomes_a_location_with_its_velocity() {
-        let found = fixes(
-            "$GPGGA,101530.00,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*68\r\n\
-             $GPRMC,101530.00,A,4807.038,N,01131.000,E,022.4,084.4,230394,,*1C\r\n",
-        );
-        let [fix] = found.as_slice() else { panic!("{found:?}") };
+        let (_, found) = epoch(&[
+            "GPGGA,101530.00,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,",
+            "GPRMC,101530.00,A,4807.038,N,01131.000,E,022.4,084.4,230394,,",
+        ]);
+        let fix = found.unwrap();
         assert!((fix.latitude - 48.1173).abs() < 1e-6 && (fix.longitude - 11.516_667).abs() < 1e-6);
         assert!((fix.altitude - 592.3).abs() < 1e-9, "{fix:?}");
         let velocity = fix.velocity.as_ref().unwrap();
@@ -235,6 +236,7 @@ mod tests {
 
     #[test]
     fn what_is_no_position_is_no_location() {
-        assert!(fixes("$GPRMC,101530.00,V,,,,,,,230394,,,N*7F\r\n").is_empty());
+        let (fix, location) = epoch(&["GPRMC,101530.00,V,,,,,,,230394,,,N"]);
+        assert!(fix.utc_ns.is_some() && location.is_none(), "{fix:?}");
     }
 }

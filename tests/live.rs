@@ -526,6 +526,37 @@ fn an_ouster_of_a_capture_is_live_and_allocates_nothing_once_warm() {
 }
 
 #[test]
+fn a_real_receivers_sentences_come_over_a_serial_port() {
+    let Some(log) = shared("can/nmea/nmea-rtk.log") else { return };
+    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
+    let mut epochs: Vec<String> = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with('$')) {
+        match epochs.last_mut() {
+            Some(epoch) if !line.contains("GGA") => *epoch += &format!("{line}\r\n"),
+            _ => epochs.push(format!("{line}\r\n")),
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let plug = Plug::new(folder.path());
+    let mut rig = rig_of_all([1, 2, 3], &plug.name);
+    rig.sources.retain(|name, _| name == "gnss");
+    let (live, source) = Live::start(&rig, &Files::new(), live_options(false, Some(folder.path()), 2.0)).unwrap();
+    drop(source);
+    every(100, 1.5, |number| plug.say(epochs[number as usize].as_bytes()));
+    let report = live.finish();
+    let counts = &report.sensors["gnss"];
+    assert!((14..=16).contains(&counts.sent) && counts.refused == 0 && counts.bad_stamp == 0, "{counts:?}");
+    let found = packets(&folder.path().join("drive_0000.mcap"), &rig);
+    let Some((_, Content::Gnss(fix))) = found.first() else { panic!("{found:?}") };
+    // 41 34.49795459 N, 93 45.03431408 W, 278.161 m above a geoid 31.442 m below the ellipsoid
+    assert!(
+        (fix.latitude_deg - 41.574_965_91).abs() < 1e-8 && (fix.longitude_deg + 93.750_571_9).abs() < 1e-7,
+        "{fix:?}"
+    );
+    assert!((fix.altitude_m - 246.719).abs() < 1e-9, "{fix:?}");
+}
+
+#[test]
 fn a_receiver_on_another_host_is_connected_to_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut rig = rig_of_all([1, 2, 3], Path::new("/none"));

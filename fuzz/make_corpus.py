@@ -801,6 +801,34 @@ name = "boxes"
 cameras = ["front"]
 """
 
+SOURCES = """
+[[radar]]
+name = "front_radar"
+source = "udp://224.0.2.2:42102?interface=eth1&from=10.13.1.113&list=objects"
+rate_hz = 20
+mounting = { nominal = { xyz_m = [3.5, 0, 0.5], rpy_deg = [0, 0, 0] } }
+
+[[gnss]]
+name = "gnss"
+source = "serial:///dev/ttyACM0?baud=9600"
+rate_hz = 5
+mounting = { nominal = { xyz_m = [0, 0, 1.5], rpy_deg = [0, 0, 0] } }
+
+[[imu]]
+name = "imu"
+source = "can:body"
+rate_hz = 100
+mounting = { nominal = { xyz_m = [0, 0, 0.3], rpy_deg = [0, 0, 0] } }
+signals = { angular_velocity_z_radps = "YAW.RATE" }
+
+[[ultrasonic]]
+name = "rear"
+source = "can:body"
+rate_hz = 10
+mounting = { nominal = { xyz_m = [-1, 0, 0.5], rpy_deg = [0, 0, 180] } }
+signals = { range_m = "SONAR.REAR", confidence = "SONAR.SURE", no_echo_from_m = 5.1 }
+"""
+
 F_THETA = """model = "f-theta"
 cx = 31.5
 cy = 23.5
@@ -816,6 +844,9 @@ def texts():
     seed("rig", "brown_conrady", RIG.encode())
     brown_conrady = RIG[RIG.index("model = ") : RIG.index("\n[camera.mounting]")]
     seed("rig", "f_theta", RIG.replace(brown_conrady, F_THETA).encode())
+    live = RIG.replace('name = "body"', 'name = "body"\nsource = "can0"')
+    live = live.replace('name = "top"', 'name = "top"\ncalibration = "top.json"\nsource = "udp://[::]:7502"')
+    seed("rig", "sources", (live + SOURCES).encode())
     seed("rig", "wrong_key", RIG.replace("rate_hz", "rate").encode())
     for scenario in sorted(SCENARIOS.glob("*.toml")):
         seed("scenario", scenario.stem, scenario.read_bytes())

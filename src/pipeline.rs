@@ -598,19 +598,24 @@ fn merge_classes(rig: &Rig, models: &mut [LoadedModel]) -> Result<Vec<String>, P
     Ok(names)
 }
 
+/// The table of one CAN bus, of all files that describe it.
+pub(crate) fn bus_table(rig: &Rig, can: &Can, files: &Files) -> Result<Dbc, PipelineError> {
+    let mut parts = Vec::new();
+    for path in &can.dbc {
+        let bytes = match files.get(path) {
+            Some(bytes) => bytes.clone(),
+            None => read(&rig.resolve(path), files)?,
+        };
+        parts.push(Dbc::parse(&bytes, &path.display().to_string())?);
+    }
+    Ok(Dbc::merge(parts)?)
+}
+
 /// One table per CAN bus, in rig order.
 fn dbc_tables(rig: &Rig, files: &Files) -> Result<Vec<Dbc>, PipelineError> {
     let mut tables = Vec::new();
     for can in &rig.cans {
-        let mut parts = Vec::new();
-        for path in &can.dbc {
-            let bytes = match files.get(path) {
-                Some(bytes) => bytes.clone(),
-                None => read(&rig.resolve(path), files)?,
-            };
-            parts.push(Dbc::parse(&bytes, &path.display().to_string())?);
-        }
-        let table = Dbc::merge(parts)?;
+        let table = bus_table(rig, can, files)?;
         let missing = can.signals.values().flatten().find(|signal| table.signal(&signal.signal).is_none());
         if let Some(missing) = missing {
             let (rig, bus, signal) = (rig.name.clone(), can.name.clone(), missing.signal.clone());

@@ -18,6 +18,8 @@ pub mod pcap;
 pub mod picture;
 pub mod radar;
 pub mod ros2;
+#[cfg(target_os = "linux")]
+pub mod serial;
 // its structs are laid out for such machines
 #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
 pub mod v4l2;

@@ -9,7 +9,7 @@ use catseye::header::run_header;
 use catseye::live::{Live, LiveError, LiveOptions, LiveReport, Recording, SensorCounts, SensorTiming, Tell};
 use catseye::log::notes::Names;
 use catseye::log::recorder::manifest::Ending;
-use catseye::log::recorder::{Fsync, Options as RecorderOptions};
+use catseye::log::recorder::{Fsync, Options as RecorderOptions, now_unix_ns};
 use catseye::log::run::{RunHeader, RunWriter};
 use catseye::pipeline::{DigestLevel, Files, Pipeline, Settings};
 use catseye::realtime::Footing;
@@ -133,7 +133,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 impl Limits {
     fn recording(&self, rig: &Rig, folder: PathBuf) -> Recording {
-        let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = now_unix_ns() / 1_000_000_000;
         let options = RecorderOptions {
             max_file_bytes: self.max_file_mib << 20,
             max_file_duration: self.max_file_minutes.map(|minutes| Duration::from_secs(60 * minutes)),
@@ -175,6 +175,7 @@ fn start(rig: &Rig, files: &Files, options: LiveOptions) -> miette::Result<(Live
     Live::start(rig, files, options).map_err(|error| {
         let help = match &error {
             LiveError::Record(_) => "another --name, or another folder",
+            LiveError::File { .. } => "the file is named in the rig, relative to it",
             LiveError::NoSource { .. } | LiveError::Source { .. } => {
                 "the sensor's section in the rig has the key `source`"
             }
@@ -241,6 +242,7 @@ pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
             duration: arguments.limits.duration,
             to_pipeline: true,
             recording: arguments.record.clone().map(|folder| arguments.limits.recording(&rig, folder)),
+            timing: false,
             tell: tell(context),
             footing: standing.footing.clone(),
             pulse: pulse.clone(),
@@ -310,6 +312,7 @@ pub fn record(arguments: &Record, context: Context) -> miette::Result<Outcome> {
         duration: arguments.limits.duration,
         to_pipeline: false,
         recording: Some(recording),
+        timing: false,
         tell: tell(context),
         footing: standing.footing.clone(),
         pulse: pulse.clone(),
@@ -338,6 +341,7 @@ pub fn time(arguments: &Time, context: Context) -> miette::Result<Outcome> {
         duration: Some(arguments.duration),
         to_pipeline: false,
         recording: None,
+        timing: true,
         tell: tell(context),
         footing: Footing::default(),
         pulse: Pulse::default(),
@@ -402,11 +406,13 @@ fn outcome(report: &LiveReport) -> Outcome {
 
 fn say_sensors(report: &LiveReport) {
     for (name, counts) in &report.sensors {
-        let SensorCounts { sent, edge_full, not_recorded, missing, damaged, bad_stamp, refused, lost } = counts;
+        let SensorCounts { sent, edge_full, not_recorded, missing, damaged, left_out, bad_stamp, refused, lost } =
+            counts;
         let mut line = format!("{name}: {sent} measurements");
         let parts = [
             (missing, "missing"),
             (damaged, "damaged"),
+            (left_out, "returns or objects left out"),
             (bad_stamp, "with a stamp that cannot be true"),
             (refused, "packets refused"),
             (edge_full, "found the edge full"),
@@ -442,10 +448,11 @@ fn deadlines_json(counts: &[DeadlineCount]) -> Value {
 
 fn sensors_json(report: &LiveReport) -> Value {
     let of = |counts: &SensorCounts| {
-        let SensorCounts { sent, edge_full, not_recorded, missing, damaged, bad_stamp, refused, lost } = counts;
+        let SensorCounts { sent, edge_full, not_recorded, missing, damaged, left_out, bad_stamp, refused, lost } =
+            counts;
         json!({
             "sent": sent, "edge_full": edge_full, "not_recorded": not_recorded, "missing": missing, "damaged": damaged,
-            "bad_stamp": bad_stamp, "refused": refused, "lost": lost,
+            "left_out": left_out, "bad_stamp": bad_stamp, "refused": refused, "lost": lost,
         })
     };
     report.sensors.iter().map(|(name, counts)| (name.clone(), of(counts))).collect()

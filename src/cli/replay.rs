@@ -441,10 +441,13 @@ fn import_input(arguments: &Arguments, log: &Path, context: Context) -> miette::
     Ok(report)
 }
 
-/// Reads what a rig file names beside itself, so that the run's log stands alone: DBC files under the rig's names, models
+/// Reads what a rig file names beside itself, so that the run's log stands alone: DBC and lidars' files under the rig's names, models
 /// and labels under whole paths. The log's own file stays where there is none on disk.
 pub fn take_along(mut rig: Rig, files: &mut Files) -> miette::Result<Rig> {
     for path in rig.cans.iter().flat_map(|can| &can.dbc) {
+        take_file(path, &rig.resolve(path), files)?;
+    }
+    for path in rig.lidars.iter().filter_map(|lidar| lidar.calibration.as_ref()) {
         take_file(path, &rig.resolve(path), files)?;
     }
     let directory = std::mem::take(&mut rig.directory);

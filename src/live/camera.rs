@@ -3,10 +3,9 @@
 //! The device is a file (`/dev/video0`) or a place where it is plugged in (`bus:usb-0000:00:14.0-1`). One that is unplugged is
 //! waited for at its place.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use catseye_calibration::rig::{Camera as RigCamera, PictureFormat};
+use catseye_calibration::rig::{Camera as RigCamera, PictureFormat, Source};
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::PixelFormat;
 use catseye_sensors::v4l2::{
@@ -15,7 +14,7 @@ use catseye_sensors::v4l2::{
 };
 use foxglove::messages::{CompressedImage, RawImage};
 
-use super::{Driver, LiveError, Measurement, Outlet, PATIENCE, Stamped};
+use super::{Driver, LiveError, Measurement, Outlet, PATIENCE, Stamped, again};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
 
@@ -29,8 +28,13 @@ const STUCK_PERIODS: u32 = 30;
 /// The driver of a rig's camera.
 ///
 /// # Errors
-/// [`LiveError::Source`] for a picture format that no camera sends.
-pub fn driver(camera: &RigCamera, source: &str) -> Result<Box<dyn Driver>, LiveError> {
+/// [`LiveError::Source`] for a source or a picture format that no camera has.
+pub fn driver(camera: &RigCamera, source: &Source) -> Result<Box<dyn Driver>, LiveError> {
+    let place = match source {
+        Source::Device(device) => Place::Device(device.clone()),
+        Source::Bus(bus) => Place::Bus(bus.clone()),
+        _ => return Err(LiveError::wrong_source(&camera.name, source)),
+    };
     let format = match camera.format {
         PictureFormat::Jpeg => CameraFormat::Mjpeg,
         PictureFormat::Nv12 => CameraFormat::Pixels(PixelFormat::Nv12),
@@ -47,11 +51,17 @@ pub fn driver(camera: &RigCamera, source: &str) -> Result<Box<dyn Driver>, LiveE
         }
     };
     let size_px = [camera.width_px, camera.height_px];
-    Ok(Box::new(CameraDriver { source: source.to_owned(), format, size_px, rate_hz: camera.rate_hz }))
+    Ok(Box::new(CameraDriver { place, format, size_px, rate_hz: camera.rate_hz }))
+}
+
+/// Where a camera is found.
+enum Place {
+    Device(PathBuf),
+    Bus(String),
 }
 
 struct CameraDriver {
-    source: String,
+    place: Place,
     format: CameraFormat,
     size_px: [u32; 2],
     rate_hz: f64,
@@ -60,9 +70,10 @@ struct CameraDriver {
 impl CameraDriver {
     fn open(&self, bus: Option<&str>) -> Result<Capture, String> {
         let words = |error: &dyn std::fmt::Display| error.to_string();
-        let camera = match bus.or_else(|| self.source.strip_prefix("bus:")) {
-            Some(bus) => Camera::open_bus(bus, 0),
-            None => Camera::open(Path::new(&self.source)),
+        let camera = match (bus, &self.place) {
+            (Some(bus), _) => Camera::open_bus(bus, 0),
+            (None, Place::Bus(bus)) => Camera::open_bus(bus, 0),
+            (None, Place::Device(device)) => Camera::open(device),
         };
         let camera = camera.map_err(|error| words(&error))?;
         let [width_px, height_px] = self.size_px;
@@ -160,22 +171,9 @@ impl Driver for CameraDriver {
             outlet.tell(&error.to_string());
             drop(capture);
             numbers.restart();
-            let Some(again) = self.wait(&bus, outlet) else { return };
+            let Some(opened) = again(outlet, || self.open(Some(&bus)).ok()) else { return };
             outlet.tell("is back");
-            capture = again;
+            capture = opened;
         }
-    }
-}
-
-impl CameraDriver {
-    /// Waits for the camera at its place.
-    fn wait(&self, bus: &str, outlet: &Outlet) -> Option<Capture> {
-        while !outlet.is_over() {
-            if let Ok(capture) = self.open(Some(bus)) {
-                return Some(capture);
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        None
     }
 }

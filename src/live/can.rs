@@ -15,8 +15,8 @@ use crate::log::packet::StampInfo;
 use crate::messages::CanMessage;
 
 /// The driver of a rig's bus.
-pub fn driver(bus: u8, source: &str) -> Box<dyn Driver> {
-    Box::new(CanDriver { interface: source.to_owned(), bus })
+pub fn driver(bus: u8, interface: &str) -> Box<dyn Driver> {
+    Box::new(CanDriver { interface: interface.to_owned(), bus })
 }
 
 struct CanDriver {
@@ -33,44 +33,59 @@ impl Driver for CanDriver {
     }
 
     fn run(&mut self, outlet: &mut Outlet, opened: &mut dyn FnMut(Result<(), String>)) {
-        let mut socket = match CanSocket::open(&self.interface, self.bus) {
-            Ok(socket) => socket,
-            Err(error) => return opened(Err(error.to_string())),
-        };
-        opened(Ok(()));
-        let mut is_down = false;
-        let mut realtime = RealtimeMap::new(outlet.clock());
-        while !outlet.is_over() {
-            match socket.receive(PATIENCE) {
-                Ok(event) => {
-                    if std::mem::take(&mut is_down) {
-                        outlet.tell("is back");
-                    }
-                    let counts = socket.counts();
-                    outlet.counts.missing = counts.dropped.saturating_add(counts.receive_overflows);
-                    match event {
-                        Some((CanEvent::Frame(frame), stamps)) => take(outlet, frame, stamps, &mut realtime),
-                        Some((CanEvent::Error(error), _)) if error.bus_off() => outlet.tell("bus off"),
-                        _ => {}
-                    }
+        listen((&self.interface, self.bus, Vec::new()), outlet, opened, &mut |outlet, frame, stamped| {
+            outlet.send(&Measurement::Can(frame), stamped);
+        });
+    }
+}
+
+/// Takes frames of a bus until the end: all of them, or those messages alone.
+pub(super) fn listen(
+    (interface, bus, messages): (&str, u8, Vec<(u32, bool)>),
+    outlet: &mut Outlet,
+    opened: &mut dyn FnMut(Result<(), String>),
+    take: &mut dyn FnMut(&mut Outlet, CanFrame, Stamped),
+) {
+    let mut socket = match CanSocket::open_for(interface, bus, messages) {
+        Ok(socket) => socket,
+        Err(error) => return opened(Err(error.to_string())),
+    };
+    opened(Ok(()));
+    let mut is_down = false;
+    let mut realtime = RealtimeMap::new(outlet.clock());
+    while !outlet.is_over() {
+        match socket.receive(PATIENCE) {
+            Ok(event) => {
+                if std::mem::take(&mut is_down) {
+                    outlet.tell("is back");
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut is_down, true) {
-                        outlet.counts.lost += 1;
-                        outlet.tell(&error.to_string());
+                let counts = socket.counts();
+                outlet.counts.missing = counts.dropped.saturating_add(counts.receive_overflows);
+                match event {
+                    Some((CanEvent::Frame(frame), stamps)) => {
+                        let stamped = stamped(outlet, stamps, &mut realtime);
+                        take(outlet, frame, stamped);
                     }
-                    std::thread::sleep(Duration::from_millis(100));
-                    if matches!(error, CanSocketError::Missing { .. }) && socket.reopen().is_ok() {
-                        outlet.tell("is back");
-                        is_down = false;
-                    }
+                    Some((CanEvent::Error(error), _)) if error.bus_off() => outlet.tell("bus off"),
+                    _ => {}
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_down, true) {
+                    outlet.counts.lost += 1;
+                    outlet.tell(&error.to_string());
+                }
+                std::thread::sleep(Duration::from_millis(100));
+                if matches!(error, CanSocketError::Missing { .. }) && socket.reopen().is_ok() {
+                    outlet.tell("is back");
+                    is_down = false;
                 }
             }
         }
     }
 }
 
-fn take(outlet: &mut Outlet, frame: CanFrame, stamps: CanStamps, realtime: &mut RealtimeMap) {
+fn stamped(outlet: &Outlet, stamps: CanStamps, realtime: &mut RealtimeMap) -> Stamped {
     let arrival_ns = outlet.clock().now_ns();
     let mapped_ns = match stamps.kernel_ns.map(|stamp_ns| realtime.map(stamp_ns)) {
         None => arrival_ns,
@@ -82,7 +97,5 @@ fn take(outlet: &mut Outlet, frame: CanFrame, stamps: CanStamps, realtime: &mut 
         }
     };
     let clock = if stamps.kernel_ns.is_some() { CanStamps::KERNEL_CLOCK } else { ClockId::HostMonotonic };
-    let kind = StampKind::Arrival;
-    let stamped = Stamped { raw_ns: mapped_ns, clock, kind, arrival_ns, mapped_ns, uncertainty_ns: 0 };
-    outlet.send(&Measurement::Can(frame), stamped);
+    Stamped { raw_ns: mapped_ns, clock, kind: StampKind::Arrival, arrival_ns, mapped_ns, uncertainty_ns: 0 }
 }

@@ -1,8 +1,8 @@
 //! The host's time line: time since 1970 as it was at the start, going on steadily whatever becomes of the wall clock.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::log::recorder::now_unix_ns;
 
 /// The time line of a run, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +72,7 @@ fn monotonic_ns() -> i64 {
 }
 
 fn realtime_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(now_unix_ns()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

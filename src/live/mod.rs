@@ -5,28 +5,40 @@
 //! recorder. A packet has the same number in both, so that a recording replays by the run's decisions to the run's bits.
 //!
 //! Promised: nothing waits for the edge or the disk; what finds no room is counted. A device that goes away is told of and
-//! comes back into the same sensor when it is there again.
+//! comes back into the same sensor when it is there again. A run begins when every sensor is open: a start that fails leaves no
+//! recording.
 
 pub mod camera;
 pub mod can;
 pub mod clock;
+pub mod gnss;
+pub mod imu;
 pub mod lidar;
+pub mod ouster;
 mod outlet;
+pub mod radar;
+pub mod signals;
+pub mod stream;
+mod timing;
+pub mod udp;
+pub mod ultrasonic;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use catseye_calibration::rig::{Rig, SensorInfo};
+use catseye_calibration::rig::{Rig, SensorInfo, SensorKind, Source as RigSource};
 use catseye_sensors::packet::SensorId;
 use thiserror::Error;
 
-use outlet::Watch;
-pub use outlet::{Measurement, Outlet, SensorCounts, SensorTiming, Stamped};
+use outlet::Ways;
+pub use outlet::{Measurement, Outlet, SensorCounts, Stamped};
+pub use timing::SensorTiming;
+use timing::Watch;
 
 use crate::log::recorder::priority::Priority;
 use crate::log::recorder::{self, Preamble, RecordError, Recorder};
@@ -41,6 +53,8 @@ use clock::HostClock;
 const WAITING: usize = 4096;
 /// How often a sensor's thread looks whether it is to end.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// A device that has gone is looked for again after so long, and then after twice as long each time, up to the second number.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// Why sensors could not be started.
 #[derive(Debug, Error)]
@@ -63,6 +77,16 @@ pub enum LiveError {
         /// What it has.
         found: String,
     },
+    /// A file that a sensor needs cannot be used, or does not have what the rig says.
+    #[error("sensor {sensor}: {key}: {error}")]
+    File {
+        /// The sensor.
+        sensor: String,
+        /// Its key in the rig.
+        key: String,
+        /// Why.
+        error: String,
+    },
     /// A sensor's device cannot be used.
     #[error("sensor {sensor}: {error}")]
     Device {
@@ -82,6 +106,13 @@ pub enum LiveError {
     /// The recording cannot be started.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+impl LiveError {
+    fn wrong_source(sensor: &str, found: &RigSource) -> Self {
+        let expected = "one of its kind";
+        LiveError::Source { sensor: sensor.to_owned(), expected, found: found.to_string() }
+    }
 }
 
 /// Something that gives a sensor's measurements until it is told to end.
@@ -117,6 +148,8 @@ pub struct LiveOptions {
     pub to_pipeline: bool,
     /// Where they are recorded.
     pub recording: Option<Recording>,
+    /// Whether the report tells how stamps lie against the host's time line.
+    pub timing: bool,
     /// Who hears of devices that go and come.
     pub tell: Tell,
     /// What the sensors' threads were granted.
@@ -130,7 +163,7 @@ pub struct LiveOptions {
 pub struct LiveReport {
     /// By sensor.
     pub sensors: BTreeMap<String, SensorCounts>,
-    /// By sensor, for those that measured something.
+    /// By sensor, for those that measured something, where it was asked for.
     pub timing: BTreeMap<String, SensorTiming>,
     /// The recording, if there was one.
     pub recording: Option<recorder::Summary>,
@@ -141,7 +174,7 @@ pub struct LiveReport {
 /// Sensors at work.
 pub struct Live {
     supervisor: JoinHandle<Vec<Ended>>,
-    recorder: Option<Arc<Recorder>>,
+    ways: Arc<OnceLock<Ways>>,
 }
 
 impl Live {
@@ -150,61 +183,34 @@ impl Live {
     /// # Errors
     /// When a device cannot be opened now: one that goes away later is waited for.
     pub fn start(rig: &Rig, files: &Files, options: LiveOptions) -> Result<(Live, Source), LiveError> {
-        let sensors = sources(rig)?;
-        let ending = Arc::new(AtomicBool::new(false));
-        let (recorder, slots) = match &options.recording {
-            None => (None, Vec::new()),
-            Some(recording) => {
-                let (preamble, slots) = preamble(rig, files, &sensors);
-                let Recording { folder, name, options } = recording;
-                (Some(Arc::new(Recorder::start(folder, name, preamble, *options)?)), slots)
+        let sensors = sources(rig, files)?;
+        let (preamble, slots) = preamble(rig, files, &sensors);
+        let (edge, items) = sync_channel(WAITING);
+        let crew = Crew::start(sensors, &slots, &options)?;
+        let recorder = options.recording.as_ref().map(|Recording { folder, name, options }| {
+            Recorder::start(folder, name, preamble, *options).map_err(LiveError::from)
+        });
+        let recorder = match recorder.transpose() {
+            Ok(recorder) => recorder,
+            Err(error) => {
+                crew.end();
+                return Err(error);
             }
         };
-        let (edge, items) = sync_channel(WAITING);
-        let clock = HostClock::start();
-        let mut threads = Vec::new();
-        for (index, LiveSensor { name, id, driver }) in sensors.into_iter().enumerate() {
-            let outlet = Outlet {
-                name: name.clone(),
-                sensor: id,
-                clock,
-                sequence: 0,
-                edge: options.to_pipeline.then(|| edge.clone()),
-                recorder: recorder.clone().zip(slots.get(index).copied()),
-                ending: Arc::clone(&ending),
-                tell: Arc::clone(&options.tell),
-                watch: Watch::new(),
-                pulse: options.pulse.clone(),
-                beat: options.pulse.part(&name),
-                counts: SensorCounts::default(),
-            };
-            match start_sensor(name, driver, outlet, options.footing.clone()) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    ending.store(true, Ordering::Relaxed);
-                    threads.into_iter().for_each(|(_, thread)| drop(thread.join()));
-                    return Err(error);
-                }
-            }
-        }
-        let recording = recorder.clone().map(|recorder| Watched {
-            recorder,
+        let ways = Arc::clone(&crew.ways);
+        let recording = recorder.is_some().then(|| Watched {
+            ways: Arc::clone(&ways),
             turns: 0,
             has_ended: false,
             beat: options.pulse.part("recorder"),
         });
-        let supervisor = Supervisor {
-            threads,
-            ending,
-            stop: options.stop,
-            until: until(options.duration),
-            edge,
-            recording,
-            pulse: options.pulse,
-        };
+        // nobody else sets it
+        let _ = ways.set(Ways { edge: options.to_pipeline.then(|| edge.clone()), recorder });
+        let until = until(options.duration);
+        let supervisor = Supervisor { crew, stop: options.stop, until, edge, recording, pulse: options.pulse };
         let supervisor = std::thread::Builder::new().name("catseye-live".to_owned()).spawn(move || supervisor.run());
         let supervisor = supervisor.map_err(|error| LiveError::Thread { sensor: "(all)".to_owned(), error })?;
-        Ok((Live { supervisor, recorder }, Source::live(items)))
+        Ok((Live { supervisor, ways }, Source::live(items)))
     }
 
     /// Waits for the end, closes the recording, and tells what came.
@@ -214,7 +220,8 @@ impl Live {
             report.timing.extend(timing.map(|timing| (name.clone(), timing)));
             report.sensors.insert(name, counts);
         }
-        if let Some(recorder) = self.recorder.and_then(Arc::into_inner) {
+        if let Some(recorder) = Arc::into_inner(self.ways).and_then(OnceLock::into_inner).and_then(|ways| ways.recorder)
+        {
             match recorder.stop() {
                 Ok(summary) => report.recording = Some(summary),
                 Err(error) => report.recording_failed = Some(error.to_string()),
@@ -228,10 +235,68 @@ fn until(duration: Option<Duration>) -> Option<Instant> {
     duration.and_then(|duration| Instant::now().checked_add(duration))
 }
 
-/// Ends all sensors when it is time, and tells the edge that nothing more comes.
-struct Supervisor {
+/// The sensors' threads, and the ways out that they share.
+struct Crew {
     threads: Vec<SensorThread>,
     ending: Arc<AtomicBool>,
+    ways: Arc<OnceLock<Ways>>,
+}
+
+impl Crew {
+    /// Opens every sensor. What they measure goes nowhere yet.
+    fn start(
+        sensors: Vec<LiveSensor>,
+        slots: &[recorder::priority::Slot],
+        options: &LiveOptions,
+    ) -> Result<Self, LiveError> {
+        let (ending, ways) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::new()));
+        let mut crew = Crew { threads: Vec::new(), ending, ways };
+        let clock = HostClock::start();
+        for (LiveSensor { name, id, driver }, slot) in sensors.into_iter().zip(slots) {
+            let outlet = Outlet {
+                name: name.clone(),
+                sensor: id,
+                clock,
+                sequence: 0,
+                ways: Arc::clone(&crew.ways),
+                slot: options.recording.is_some().then_some(*slot),
+                ending: Arc::clone(&crew.ending),
+                tell: Arc::clone(&options.tell),
+                own_clock: timing::mapper(),
+                watch: options.timing.then(Watch::new),
+                pulse: options.pulse.clone(),
+                beat: options.pulse.part(&name),
+                counts: SensorCounts::default(),
+            };
+            match start_sensor(name, driver, outlet, options.footing.clone()) {
+                Ok(thread) => crew.threads.push(thread),
+                Err(error) => {
+                    crew.end();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(crew)
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.threads.iter().any(|(_, thread)| !thread.is_finished())
+    }
+
+    fn end(self) -> Vec<Ended> {
+        self.ending.store(true, Ordering::Relaxed);
+        // a sensor's thread that has panicked has counted nothing
+        let end = |(name, thread): SensorThread| {
+            let (counts, timing) = thread.join().unwrap_or_default();
+            Ended { name, counts, timing }
+        };
+        self.threads.into_iter().map(end).collect()
+    }
+}
+
+/// Ends all sensors when it is time, and tells the edge that nothing more comes.
+struct Supervisor {
+    crew: Crew,
     stop: &'static AtomicBool,
     until: Option<Instant>,
     edge: SyncSender<Item>,
@@ -241,7 +306,7 @@ struct Supervisor {
 
 /// A recorder and its sign of life.
 struct Watched {
-    recorder: Arc<Recorder>,
+    ways: Arc<OnceLock<Ways>>,
     turns: u64,
     has_ended: bool,
     beat: Beat,
@@ -250,8 +315,8 @@ struct Watched {
 impl Watched {
     /// Beats for a recorder that has gone round. One that ended by itself has told so.
     fn look(&mut self, pulse: &Pulse) {
-        let turns = self.recorder.turns();
-        let ending = self.recorder.ending();
+        let Some(recorder) = self.ways.get().and_then(|ways| ways.recorder.as_ref()) else { return };
+        let (turns, ending) = (recorder.turns(), recorder.ending());
         if std::mem::replace(&mut self.turns, turns) != turns || ending.is_some() {
             self.beat.beat();
         }
@@ -266,7 +331,7 @@ impl Watched {
 impl Supervisor {
     fn run(mut self) -> Vec<Ended> {
         let is_over = || self.stop.load(Ordering::Relaxed) || self.until.is_some_and(|until| Instant::now() >= until);
-        while !is_over() && self.threads.iter().any(|(_, thread)| !thread.is_finished()) {
+        while !is_over() && self.crew.is_at_work() {
             std::thread::sleep(PATIENCE / 5);
             if let Some(recording) = &mut self.recording {
                 recording.look(&self.pulse);
@@ -274,18 +339,30 @@ impl Supervisor {
         }
         self.pulse.end();
         self.recording = None;
-        self.ending.store(true, Ordering::Relaxed);
-        // a sensor's thread that has panicked has counted nothing
-        let end = |(name, thread): SensorThread| {
-            let (counts, timing) = thread.join().unwrap_or_default();
-            Ended { name, counts, timing }
-        };
-        let ended = self.threads.into_iter().map(end).collect();
+        let ended = self.crew.end();
         // it waits for room, since a run does not end without it; nobody reads any more where the run has ended first, or where
         // there is none
         let _ = self.edge.send(Item::End(Box::new(SourceSummary::live())));
         ended
     }
+}
+
+/// Opens a device that has gone as soon as it is back, ever more rarely; `None` at the end.
+fn again<T>(outlet: &Outlet, mut open: impl FnMut() -> Option<T>) -> Option<T> {
+    let [mut pause, longest] = LOOK_AGAIN;
+    let mut next = Instant::now() + pause;
+    while !outlet.is_over() {
+        if Instant::now() < next {
+            std::thread::sleep(PATIENCE / 2);
+            continue;
+        }
+        if let Some(opened) = open() {
+            return Some(opened);
+        }
+        pause = (pause * 2).min(longest);
+        next = Instant::now() + pause;
+    }
+    None
 }
 
 /// A sensor's name and its thread.
@@ -308,7 +385,8 @@ fn start_sensor(
     let run = move || {
         footing.take(Role::Sensor);
         driver.run(&mut outlet, &mut |result| drop(told.try_send(result)));
-        (outlet.counts, outlet.watch.timing())
+        let timing = outlet.timing();
+        (outlet.counts, timing)
     };
     let thread = std::thread::Builder::new().name(format!("sensor-{name}")).spawn(run);
     let thread = thread.map_err(|error| LiveError::Thread { sensor: name.clone(), error })?;
@@ -329,26 +407,53 @@ struct LiveSensor {
 }
 
 /// The sensors that have a source, with their drivers, in the order of their numbers.
-fn sources(rig: &Rig) -> Result<Vec<LiveSensor>, LiveError> {
+fn sources(rig: &Rig, files: &Files) -> Result<Vec<LiveSensor>, LiveError> {
     let mut sensors = Vec::new();
-    for SensorInfo { id, name, .. } in rig.sensors() {
-        let Some(source) = rig.sources.get(name) else { continue };
-        let driver: Option<Box<dyn Driver>> = if let Some(camera) = rig.cameras.iter().find(|one| one.name == name) {
-            Some(camera::driver(camera, source)?)
-        } else if let Some(lidar) = rig.lidars.iter().find(|one| one.name == name) {
-            Some(lidar::driver(lidar, source)?)
-        } else {
-            rig.cans.iter().position(|one| one.name == name).map(|at| can::driver(at as u8, source))
-        };
-        let expected = "none, since only cameras, lidars and CAN buses can be live yet,";
-        let wrong = || LiveError::Source { sensor: name.to_owned(), expected, found: source.clone() };
-        let driver = driver.ok_or_else(wrong)?;
-        sensors.push(LiveSensor { name: name.to_owned(), id: SensorId(id), driver });
+    for sensor in rig.sensors() {
+        let Some(source) = rig.sources.get(sensor.name) else { continue };
+        let driver = driver(&sensor, source, rig, files)?;
+        let driver = driver.ok_or_else(|| LiveError::wrong_source(sensor.name, source))?;
+        sensors.push(LiveSensor { name: sensor.name.to_owned(), id: SensorId(sensor.id), driver });
     }
     if sensors.is_empty() {
         return Err(LiveError::NoSource { rig: rig.name.clone() });
     }
     Ok(sensors)
+}
+
+/// The driver of one sensor; `None` for a source that such a sensor cannot have.
+fn driver(
+    sensor: &SensorInfo<'_>,
+    source: &RigSource,
+    rig: &Rig,
+    files: &Files,
+) -> Result<Option<Box<dyn Driver>>, LiveError> {
+    let name = sensor.name;
+    Ok(match (sensor.kind, source) {
+        (SensorKind::Camera, _) => rig.camera(name).map(|camera| camera::driver(camera, source)).transpose()?,
+        (SensorKind::Lidar, RigSource::Udp(udp)) => {
+            let lidar = rig.lidars.iter().find(|one| one.name == name);
+            lidar.map(|lidar| lidar::driver(lidar, udp, rig, files)).transpose()?
+        }
+        (SensorKind::Radar, RigSource::Radar { udp, list }) => {
+            rig.radars.iter().find(|one| one.name == name).map(|radar| radar::driver(radar, udp, *list))
+        }
+        (SensorKind::Gnss, RigSource::Serial { .. } | RigSource::Tcp(_) | RigSource::Udp(_)) => {
+            Some(gnss::driver(source))
+        }
+        (SensorKind::Imu, _) => match rig.imus.iter().find(|one| one.name == name) {
+            Some(imu) => imu::driver(imu, source, rig, files)?,
+            None => None,
+        },
+        (SensorKind::Ultrasonic, _) => match rig.ultrasonics.iter().find(|one| one.name == name) {
+            Some(sonar) => ultrasonic::driver(sonar, source, rig, files)?,
+            None => None,
+        },
+        (SensorKind::Can, RigSource::Can(interface)) => {
+            rig.cans.iter().position(|one| one.name == name).map(|at| can::driver(at as u8, interface))
+        }
+        _ => None,
+    })
 }
 
 /// What every file of the recording begins with. Small streams are the last to give way: they cost little and say much.

@@ -1,24 +1,27 @@
 //! Where a sensor's measurements leave its thread: numbered, stamped, to the edge and to the recorder.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, OnceLock};
 
 use catseye_sensors::can::CanFrame;
-use catseye_sensors::clock::{ClockMapper, ClockReport, ClockSettings};
+use catseye_sensors::clock::{ClockMapper, MappedStamp};
 use catseye_sensors::cloud::Point;
 use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
 use catseye_sensors::picture::{Encoding, PixelFormat};
 use foxglove::Encode;
-use foxglove::bytes::Bytes;
-use foxglove::messages::RawImage;
+use foxglove::bytes::{BufMut, Bytes};
+use foxglove::messages::{LocationFix, RawImage};
 
 use super::Tell;
 use super::clock::HostClock;
-use crate::log::packet::{Content, PackedCloud, SensorPacket, cloud_message, picture_message, raw_layout, timestamp};
+use super::timing::{SensorTiming, Watch};
+use crate::log::packet::{
+    Content, GnssFix, PackedCloud, SensorPacket, cloud_message, picture_message, raw_layout, strongest, timestamp,
+};
 use crate::log::recorder::Recorder;
 use crate::log::recorder::priority::{Offer, SensorMessage, Slot};
-use crate::messages::CanMessage;
+use crate::messages::{CanMessage, ImuSample, RadarReturns, RadarScan, UltrasonicEcho};
 use crate::realtime::pulse::{Beat, Pulse};
 use crate::record::Record;
 use crate::source::Item;
@@ -40,6 +43,16 @@ pub enum Measurement<'a> {
     },
     /// A lidar's scan.
     Scan(&'a [Point]),
+    /// Objects that a radar follows.
+    Targets(&'a RadarScan),
+    /// Reflections that a radar measured.
+    Returns(&'a RadarReturns),
+    /// An ultrasonic sensor's echo.
+    Echo(UltrasonicEcho),
+    /// An inertial unit's sample.
+    Imu(ImuSample),
+    /// A satellite receiver's position; its own stamp and frame are filled in here.
+    Fix(LocationFix),
     /// A CAN frame.
     Can(CanFrame),
 }
@@ -72,61 +85,23 @@ pub struct SensorCounts {
     pub not_recorded: u64,
     /// Measurements that the device or the kernel says are missing.
     pub missing: u64,
-    /// Measurements that the driver calls damaged, left out.
+    /// Measurements that are damaged or incomplete, left out: torn pictures, part of a turn, fixes without a position.
     pub damaged: u64,
-    /// Measurements whose stamp cannot be true: zero, or far from the arrival. A picture has the stamp of its arrival then, a scan
-    /// is left out.
+    /// Parts of measurements that were left out: returns and objects without room or without a value.
+    pub left_out: u64,
+    /// Measurements whose stamp cannot be true: zero, or far from the arrival. A picture has the stamp of its arrival then,
+    /// anything else is left out.
     pub bad_stamp: u64,
     /// Packets that could not be decoded.
     pub refused: u64,
-    /// How often the device went away.
+    /// How often the device went away or fell silent.
     pub lost: u64,
 }
 
-/// How a sensor's stamps lie against the host's time line.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SensorTiming {
-    /// The clock of its stamps.
-    pub clock: ClockId,
-    /// The instant that they name.
-    pub kind: StampKind,
-    /// Offset, drift and jitter of that clock; none without a stamp that can be true.
-    pub report: Option<ClockReport>,
-    /// From the measurement, as mapped, to its arrival: in the mean, and at most.
-    pub latency_ns: [i64; 2],
-}
-
-/// Adds up what [`SensorTiming`] tells.
-pub(super) struct Watch {
-    mapper: ClockMapper,
-    last: Option<(ClockId, StampKind)>,
-    count: i64,
-    sum_ns: i64,
-    most_ns: i64,
-}
-
-impl Watch {
-    pub(super) fn new() -> Self {
-        let settings = ClockSettings { far_ns: 1_000_000_000, ..ClockSettings::default() };
-        Watch { mapper: ClockMapper::new(settings), last: None, count: 0, sum_ns: 0, most_ns: i64::MIN }
-    }
-
-    fn observe(&mut self, stamped: &Stamped) {
-        // what is refused is counted in the report
-        let _ = self.mapper.observe(stamped.raw_ns, stamped.arrival_ns);
-        let latency_ns = stamped.arrival_ns.saturating_sub(stamped.mapped_ns);
-        self.last = Some((stamped.clock, stamped.kind));
-        self.count += 1;
-        self.sum_ns = self.sum_ns.saturating_add(latency_ns);
-        self.most_ns = self.most_ns.max(latency_ns);
-    }
-
-    /// None where nothing was measured.
-    pub(super) fn timing(&self) -> Option<SensorTiming> {
-        let (clock, kind) = self.last?;
-        let mean_ns = self.sum_ns.checked_div(self.count).unwrap_or(0);
-        Some(SensorTiming { clock, kind, report: self.mapper.report(), latency_ns: [mean_ns, self.most_ns] })
-    }
+/// The ways out, which all sensors share and which are there when every one of them is open.
+pub(super) struct Ways {
+    pub(super) edge: Option<SyncSender<Item>>,
+    pub(super) recorder: Option<Recorder>,
 }
 
 /// One sensor's way out.
@@ -135,11 +110,14 @@ pub struct Outlet {
     pub(super) sensor: SensorId,
     pub(super) clock: HostClock,
     pub(super) sequence: u32,
-    pub(super) edge: Option<SyncSender<Item>>,
-    pub(super) recorder: Option<(Arc<Recorder>, Slot)>,
+    pub(super) ways: Arc<OnceLock<Ways>>,
+    /// The sensor's channel of the recording, if there is one.
+    pub(super) slot: Option<Slot>,
     pub(super) ending: Arc<AtomicBool>,
     pub(super) tell: Tell,
-    pub(super) watch: Watch,
+    /// The sensor's own clock, for those that have one.
+    pub(super) own_clock: ClockMapper,
+    pub(super) watch: Option<Watch>,
     pub(super) pulse: Pulse,
     pub(super) beat: Beat,
     /// What became of what.
@@ -163,23 +141,45 @@ impl Outlet {
         (self.tell)(&self.name, words);
     }
 
-    /// Sends a measurement on. Waits for nobody.
+    /// A stamp of the sensor's own clock on the host's time line. One that cannot be true is counted and none.
+    pub fn map(&mut self, raw_ns: i64, arrival_ns: i64) -> Option<MappedStamp> {
+        let Ok(mapped) = self.own_clock.observe(raw_ns, arrival_ns) else {
+            self.counts.bad_stamp += 1;
+            return None;
+        };
+        if let Some(step_ns) = mapped.step_ns {
+            self.tell(&format!("its clock stepped by {:.3} s", step_ns as f64 * 1e-9));
+        }
+        Some(mapped)
+    }
+
+    /// How the stamps lie, where somebody asked for it.
+    pub(super) fn timing(&self) -> Option<SensorTiming> {
+        self.watch.as_ref()?.timing(self.own_clock.report())
+    }
+
+    /// Sends a measurement on. Waits for nobody. What comes before every sensor is open is not yet part of the run.
     pub fn send(&mut self, measurement: &Measurement<'_>, stamped: Stamped) {
-        self.watch.observe(&stamped);
+        if let Some(watch) = &mut self.watch {
+            watch.observe(&stamped, self.own_clock.report().is_some());
+        }
+        let Some(ways) = self.ways.get() else { return };
         let Stamped { raw_ns, clock, kind, arrival_ns, mapped_ns, uncertainty_ns } = stamped;
         let stamp = Stamp { raw_ns, clock, kind, arrival_ns, mapped_ns, uncertainty_ns };
         let header = PacketHeader { sensor: self.sensor, sequence: self.sequence, stamp };
         self.sequence = self.sequence.wrapping_add(1);
         self.counts.sent += 1;
         self.pulse.measured();
-        if let Some((recorder, slot)) = &self.recorder {
-            let data = message(measurement, raw_ns, &self.name);
+        let mut shared = None;
+        if let Some((recorder, slot)) = ways.recorder.as_ref().zip(self.slot) {
+            let message = Recorded::of(measurement, raw_ns, &self.name);
+            shared = message.payload();
             let (sequence, log_ns, publish_ns) = (header.sequence, arrival_ns, mapped_ns);
-            let offered = recorder.offer(SensorMessage { slot: *slot, sequence, log_ns, publish_ns, data });
+            let offered = recorder.offer(SensorMessage { slot, sequence, log_ns, publish_ns, data: message.data });
             self.counts.not_recorded += u64::from(offered != Offer::Taken);
         }
-        if let Some(edge) = &self.edge {
-            let packet = SensorPacket { header, content: content(measurement) };
+        if let Some(edge) = &ways.edge {
+            let packet = SensorPacket { header, content: content(measurement, shared) };
             // an edge that has gone wants nothing more
             if let Err(TrySendError::Full(_)) = edge.try_send(Item::Packets(vec![packet])) {
                 self.counts.edge_full += 1;
@@ -188,43 +188,171 @@ impl Outlet {
     }
 }
 
-/// A measurement as the pipeline has it: just as it would be read from the recording.
-fn content(measurement: &Measurement<'_>) -> Content {
+/// A measurement as the pipeline has it: just as it would be read from the recording. Bytes that are in the recorder's message
+/// already are shared with it.
+fn content(measurement: &Measurement<'_>, shared: Option<Bytes>) -> Content {
+    let owned = |bytes: &[u8]| shared.clone().unwrap_or_else(|| Bytes::copy_from_slice(bytes));
     match measurement {
-        Measurement::Jpeg(bytes) => Content::Picture { encoding: Encoding::Jpeg, bytes: Bytes::copy_from_slice(bytes) },
-        Measurement::Pixels { format, size_px: [width_px, height_px], stride_bytes, bytes } => Content::Raw {
-            layout: raw_layout(*width_px, *height_px, *format, *stride_bytes),
-            bytes: Bytes::copy_from_slice(bytes),
+        Measurement::Jpeg(bytes) => Content::Picture { encoding: Encoding::Jpeg, bytes: owned(bytes) },
+        Measurement::Pixels { format, size_px: [width_px, height_px], stride_bytes, bytes } => {
+            Content::Raw { layout: raw_layout(*width_px, *height_px, *format, *stride_bytes), bytes: owned(bytes) }
+        }
+        Measurement::Scan(points) => match shared {
+            None => Content::Cloud(PackedCloud::of_points(points)),
+            Some(data) => Content::Cloud(PackedCloud { data, ..PackedCloud::of_points(&[]) }),
         },
-        Measurement::Scan(points) => Content::Cloud(PackedCloud::of_points(points)),
+        Measurement::Targets(scan) => Content::Radar(Box::new((*scan).clone())),
+        Measurement::Returns(returns) => Content::Radar(Box::new(strongest(returns))),
+        Measurement::Echo(echo) => Content::Ultrasonic(*echo),
+        Measurement::Imu(sample) => Content::Imu(*sample),
+        Measurement::Fix(fix) => Content::Gnss(GnssFix::from(fix)),
         Measurement::Can(frame) => Content::Can(*frame),
     }
 }
 
-/// A measurement as the recording has it.
-fn message(measurement: &Measurement<'_>, raw_ns: i64, frame_id: &str) -> Bytes {
-    let mut data = Vec::new();
-    // encoding into memory cannot fail
-    let _ = match measurement {
-        Measurement::Jpeg(bytes) => picture_message(bytes.to_vec(), "jpeg", raw_ns, frame_id).encode(&mut data),
-        Measurement::Pixels { format, size_px: [width, height], stride_bytes, bytes } => {
-            data.reserve(bytes.len() + 256);
-            let image = RawImage {
-                timestamp: timestamp(raw_ns),
-                frame_id: frame_id.to_owned(),
-                width: *width,
-                height: *height,
-                encoding: format.name().to_owned(),
-                step: *stride_bytes,
-                data: Bytes::copy_from_slice(bytes),
+/// A measurement as the recording has it. The many bytes of a picture or a scan stand last, where they are written once.
+struct Recorded {
+    data: Bytes,
+    payload_bytes: Option<usize>,
+}
+
+impl Recorded {
+    fn of(measurement: &Measurement<'_>, raw_ns: i64, frame_id: &str) -> Self {
+        match measurement {
+            Measurement::Jpeg(bytes) => {
+                Self::with_payload(&picture_message(Vec::new(), "jpeg", raw_ns, frame_id), 2, bytes)
+            }
+            Measurement::Pixels { format, size_px: [width, height], stride_bytes, bytes } => {
+                let image = RawImage {
+                    timestamp: timestamp(raw_ns),
+                    frame_id: frame_id.to_owned(),
+                    width: *width,
+                    height: *height,
+                    encoding: format.name().to_owned(),
+                    step: *stride_bytes,
+                    data: Bytes::new(),
+                };
+                Self::with_payload(&image, 6, bytes)
+            }
+            Measurement::Scan(points) => {
+                let packed = PackedCloud::of_points(points);
+                Self::with_payload(&cloud_message(&[], raw_ns, frame_id), 6, &packed.data)
+            }
+            Measurement::Fix(fix) => {
+                let fix = LocationFix { timestamp: timestamp(raw_ns), frame_id: frame_id.to_owned(), ..fix.clone() };
+                Self::with_payload(&fix, 0, &[])
+            }
+            Measurement::Targets(scan) => Self::of_record(*scan),
+            Measurement::Returns(returns) => Self::of_record(*returns),
+            Measurement::Echo(echo) => Self::of_record(echo),
+            Measurement::Imu(sample) => Self::of_record(sample),
+            Measurement::Can(frame) => Self::of_record(&CanMessage::from(frame)),
+        }
+    }
+
+    fn of_record(record: &impl Record) -> Self {
+        let mut data = Vec::new();
+        record.encode(&mut data);
+        Recorded { data: data.into(), payload_bytes: None }
+    }
+
+    /// A protobuf message and its field of bytes, which a message may have in any order (Protocol Buffers, "Encoding", length
+    /// prefix); an empty one is left out.
+    fn with_payload(message: &impl Encode, field: u8, bytes: &[u8]) -> Self {
+        const LENGTH_DELIMITED: u8 = 2;
+        let mut data = Vec::with_capacity(message.encoded_len().unwrap_or(0) + bytes.len() + 16);
+        // encoding into memory cannot fail
+        let _ = message.encode(&mut data);
+        if bytes.is_empty() {
+            return Recorded { data: data.into(), payload_bytes: None };
+        }
+        data.put_u8(field << 3 | LENGTH_DELIMITED);
+        let mut length = bytes.len();
+        while length > 0x7F {
+            data.put_u8(length as u8 | 0x80);
+            length >>= 7;
+        }
+        data.put_u8(length as u8);
+        data.extend_from_slice(bytes);
+        Recorded { data: data.into(), payload_bytes: Some(bytes.len()) }
+    }
+
+    /// The bytes of the picture or scan, shared with the message.
+    fn payload(&self) -> Option<Bytes> {
+        let start = self.data.len().checked_sub(self.payload_bytes?)?;
+        Some(self.data.slice(start..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::log::Channel;
+    use crate::log::packet::{StampInfo, read_packet};
+    use crate::log::reader::Message;
+    use foxglove::messages::{CompressedImage, PointCloud};
+
+    /// What a reader of the recording makes of a measurement.
+    fn read(channel: Channel, recorded: &Recorded) -> Content {
+        let channel = Arc::new(channel);
+        let data = &recorded.data;
+        let message = Message { channel: &channel, channel_id: 0, sequence: 0, log_ns: 2, publish_ns: 1, data };
+        read_packet(&message, SensorId(0), &StampInfo::SYNTHETIC).unwrap().unwrap().content
+    }
+
+    #[test]
+    fn the_pipeline_gets_what_the_recording_holds_without_another_copy() {
+        // longer than one, two and three bytes of a length
+        for length in [1, 127, 128, 20_000, 3_000_000] {
+            let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let jpeg = Measurement::Jpeg(&bytes);
+            let recorded = Recorded::of(&jpeg, 5, "front");
+            let shared = recorded.payload();
+            let Content::Picture { bytes: live, .. } = content(&jpeg, shared) else { panic!("no picture") };
+            let channel = Channel::of_foxglove::<CompressedImage>("/front");
+            let Content::Picture { bytes: again, encoding } = read(channel, &recorded) else { panic!("no picture") };
+            assert_eq!((encoding, &again), (Encoding::Jpeg, &live));
+            assert!(recorded.data.as_ptr_range().contains(&live.as_ptr()), "{length} bytes were copied");
+
+            let pixels =
+                Measurement::Pixels { format: PixelFormat::Mono8, size_px: [8, 2], stride_bytes: 8, bytes: &bytes };
+            let recorded = Recorded::of(&pixels, 5, "front");
+            let Content::Raw { layout, bytes: live } = content(&pixels, recorded.payload()) else {
+                panic!("no pixels")
             };
-            image.encode(&mut data)
+            let channel = Channel::of_foxglove::<RawImage>("/front");
+            let Content::Raw { layout: same, bytes: again } = read(channel, &recorded) else { panic!("no pixels") };
+            assert_eq!((layout, live), (same, again));
         }
-        Measurement::Scan(points) => cloud_message(points, raw_ns, frame_id).encode(&mut data),
-        Measurement::Can(frame) => {
-            CanMessage::from(frame).encode(&mut data);
-            Ok(())
+        let points = [Point { x_m: 1.0, ring: 3, ..Point::default() }; 3];
+        let scan = Measurement::Scan(&points);
+        let recorded = Recorded::of(&scan, 5, "roof");
+        let Content::Cloud(again) = read(Channel::of_foxglove::<PointCloud>("/roof"), &recorded) else {
+            panic!("no scan")
+        };
+        for shared in [None, recorded.payload()] {
+            let Content::Cloud(live) = content(&scan, shared) else { panic!("no scan") };
+            assert_eq!((live.stride, &live.data, &live.fields), (again.stride, &again.data, &again.fields));
         }
-    };
-    data.into()
+    }
+
+    #[test]
+    fn a_fix_reads_as_it_was_sent() {
+        let velocity = Some(foxglove::messages::Vector3 { x: 3.0, y: 4.0, z: 0.5 });
+        let fix = Measurement::Fix(LocationFix {
+            latitude: 48.1,
+            longitude: 11.5,
+            altitude: 500.0,
+            velocity,
+            ..LocationFix::default()
+        });
+        let recorded = Recorded::of(&fix, 5, "gnss");
+        let Content::Gnss(again) = read(Channel::of_foxglove::<LocationFix>("/fix"), &recorded) else {
+            panic!("no fix")
+        };
+        let Content::Gnss(live) = content(&fix, None) else { panic!("no fix") };
+        assert_eq!((live, live.speed_mps), (again, Some(5.0)));
+    }
 }

@@ -76,6 +76,17 @@ pub struct GnssFix {
     pub speed_mps: Option<f64>,
 }
 
+impl From<&LocationFix> for GnssFix {
+    fn from(fix: &LocationFix) -> Self {
+        GnssFix {
+            latitude_deg: fix.latitude,
+            longitude_deg: fix.longitude,
+            altitude_m: fix.altitude,
+            speed_mps: fix.velocity.as_ref().map(|v| (v.x * v.x + v.y * v.y).sqrt()),
+        }
+    }
+}
+
 /// Points as a message packs them.
 #[derive(Clone, Debug, Default)]
 pub struct PackedCloud {
@@ -188,15 +199,7 @@ fn read_content(message: &Message) -> Result<Option<(Content, Option<i64>)>, Str
         }
         "foxglove.LocationFix" => {
             let fix = LocationFix::decode(data()).map_err(|error| wrong(&error))?;
-            let speed_mps = fix.velocity.map(|v| (v.x * v.x + v.y * v.y).sqrt());
-            let raw_ns = nanoseconds(fix.timestamp);
-            let fix = GnssFix {
-                latitude_deg: fix.latitude,
-                longitude_deg: fix.longitude,
-                altitude_m: fix.altitude,
-                speed_mps,
-            };
-            (Content::Gnss(fix), raw_ns)
+            (Content::Gnss(GnssFix::from(&fix)), nanoseconds(fix.timestamp))
         }
         "catseye_msgs/msg/CanMessage" => {
             let can = CanMessage::decode(message.data).map_err(|error| wrong(&error))?;
@@ -225,7 +228,7 @@ fn read_content(message: &Message) -> Result<Option<(Content, Option<i64>)>, Str
 
 /// The strongest returns as targets, as many as a scan holds; of equally strong ones the nearest. Their numbers are
 /// their places: nobody follows them from scan to scan.
-fn strongest(returns: &RadarReturns) -> RadarScan {
+pub(crate) fn strongest(returns: &RadarReturns) -> RadarScan {
     let mut sorted: Vec<_> = returns.returns.iter().collect();
     sorted.sort_by(|a, b| b.rcs_dbsm.total_cmp(&a.rcs_dbsm).then(a.range_m.total_cmp(&b.range_m)));
     let mut scan = RadarScan::default();

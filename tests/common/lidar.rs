@@ -4,13 +4,13 @@ use std::net::UdpSocket;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use catseye_calibration::rig::{Lidar, Mounting, MountingPose, Rig};
+use catseye_calibration::rig::{Lidar, Mounting, MountingPose, Rig, Source, Udp};
 
 /// Between two packets of a VLP-16 in single return mode: 24 firings of 55.296 us.
 const PACKET_US: f64 = 1327.104;
 
 /// A VLP-16 packet of a turn at 10 Hz, in a room whose walls are 5 to 9 m away.
-fn packet(number: u32) -> Vec<u8> {
+pub fn packet(number: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1206);
     for block in 0..12 {
         let firing = f64::from(number) * 24.0 + 2.0 * f64::from(block);
@@ -38,10 +38,12 @@ pub fn rig_with_lidar(model: &str) -> (Rig, UdpSocket) {
         name: "roof".to_owned(),
         topic: "/roof".to_owned(),
         model: model.to_owned(),
+        calibration: None,
         rate_hz: 10.0,
         mounting: Mounting { nominal: MountingPose::default(), corrected: None },
     });
-    rig.sources.insert("roof".to_owned(), format!("udp://{free}"));
+    let source = Source::Udp(Udp { address: free, interface: None, from: None });
+    rig.sources.insert("roof".to_owned(), source);
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect(free).unwrap();
     (rig, sender)

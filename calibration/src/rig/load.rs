@@ -10,10 +10,11 @@ use nalgebra::Vector2;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::source::{self, Text};
 use super::{
-    CAN_QUANTITIES, Camera, Can, CanQuantity, CanSignal, Deadlines, Lidar, MAX_CAMERAS, MAX_SENSORS, Model, Mounting,
-    MountingPose, OnGpuFault, PictureFormat, Planner, Precision, Realtime, Rig, RigError, RigProblem, SCHEMA, Sensor,
-    SensorKind, ThreadClass, Tick, Vehicle,
+    CAN_QUANTITIES, Camera, Can, CanQuantity, CanSignal, Deadlines, ImuQuantity, Lidar, MAX_CAMERAS, MAX_SENSORS,
+    Model, Mounting, MountingPose, OnGpuFault, PictureFormat, Planner, Precision, Realtime, Rig, RigError, RigProblem,
+    SCHEMA, Sensor, SensorKind, Source, ThreadClass, Tick, UltrasonicSignals, Vehicle,
 };
 use crate::camera::{BrownConrady, CameraModel, FTheta, FThetaError, FThetaPolynomial, KannalaBrandt, Projection};
 
@@ -64,7 +65,16 @@ struct Log<'t> {
     /// The sensors' topics, each with the sensor's name.
     topics: BTreeMap<String, String>,
     /// The sensors' sources, by name.
-    sources: BTreeMap<String, String>,
+    sources: BTreeMap<String, Source>,
+    /// References to buses, to be checked when all are known.
+    buses: Vec<BusReference>,
+}
+
+/// A bus that some sensor's signals are on.
+struct BusReference {
+    name: String,
+    key: String,
+    at: usize,
 }
 
 /// A name and the byte of the text it stands at.
@@ -87,6 +97,7 @@ impl<'t> Log<'t> {
             models: Vec::new(),
             topics: BTreeMap::new(),
             sources: BTreeMap::new(),
+            buses: Vec::new(),
         }
     }
 
@@ -419,6 +430,7 @@ fn rig(log: &mut Log, root: &Section, directory: PathBuf) -> Option<Rig> {
     let gnss = root.each(log, "gnss", |log, section| sensor(log, section, SensorKind::Gnss));
     let cans = root.each(log, "can", can);
     // These refer to sensors by name, so they come after all of them.
+    check_buses(log, cans.as_deref().unwrap_or_default());
     let tick = tick(log, root);
     let models = root.each(log, "model", model);
     check_counts(log, root);
@@ -620,7 +632,7 @@ fn unique_name(log: &mut Log, section: &Section, kind: Option<SensorKind>) -> Op
 /// A sensor's name and topic, which must both differ from the other sensors': messages find their sensor by topic.
 fn identity(log: &mut Log, section: &Section, kind: SensorKind) -> Option<(String, String)> {
     let topic = section.optional_text(log, "topic");
-    let source = section.optional_text(log, "source");
+    let source = source(log, section, kind);
     let name = unique_name(log, section, Some(kind))?;
     if let Some(source) = source {
         log.sources.insert(name.clone(), source);
@@ -631,6 +643,84 @@ fn identity(log: &mut Log, section: &Section, kind: SensorKind) -> Option<(Strin
         section.report(log, "topic", "a topic that is not taken", found);
     }
     Some((name, topic))
+}
+
+/// Where the measurements come from when the sensor is live.
+fn source(log: &mut Log, section: &Section, kind: SensorKind) -> Option<Source> {
+    let expected = source::expected(kind);
+    let parsed = section.optional(log, "source", expected, |value| Text::parse(kind, &text(value)?));
+    let has_signals = matches!(kind, SensorKind::Imu | SensorKind::Ultrasonic);
+    if has_signals && section.get("source").is_none() && section.get("signals").is_some() {
+        section.report(log, "source", "the bus of the signals as \"can:NAME\"", "nothing");
+    }
+    match parsed? {
+        Text::Whole(source) => {
+            if has_signals && section.get("signals").is_some() {
+                section.report(log, "signals", "none, since the source is no CAN bus,", "signals");
+            }
+            Some(source)
+        }
+        Text::OnBus(bus) => {
+            let (key, at) = (section.path("source"), section.at("source"));
+            log.buses.push(BusReference { name: bus.clone(), key, at });
+            let table = section.table(log, "signals")?;
+            match kind {
+                SensorKind::Imu => imu_signals(log, &table).map(|signals| Source::ImuSignals { bus, signals }),
+                _ => ultrasonic_signals(log, &table).map(|signals| Source::UltrasonicSignals { bus, signals }),
+            }
+        }
+    }
+}
+
+/// Reports buses that are not there, or on which nothing can be read.
+fn check_buses(log: &mut Log, cans: &[Can]) {
+    for BusReference { name, key, at } in std::mem::take(&mut log.buses) {
+        let Some(can) = cans.iter().find(|can| can.name == name) else {
+            let names: Vec<&str> = cans.iter().map(|can| can.name.as_str()).collect();
+            let perhaps = nearest(&name, &names).map(|near| format!(", perhaps \"can:{near}\"")).unwrap_or_default();
+            log.report(at, key, format!("a can of this rig{perhaps}"), quoted(&format!("can:{name}")));
+            continue;
+        };
+        if !log.sources.contains_key(&name) {
+            log.report(at, key.clone(), "a can that has a source itself", quoted(&format!("can:{name}")));
+        }
+        if can.dbc.is_empty() {
+            log.report(at, key, "a can with a file that describes its signals (dbc)", quoted(&format!("can:{name}")));
+        }
+    }
+}
+
+fn imu_signals(log: &mut Log, section: &Section) -> Option<BTreeMap<ImuQuantity, CanSignal>> {
+    section.allow(log, &ImuQuantity::ALL.map(ImuQuantity::name));
+    let mut signals = BTreeMap::new();
+    let mut all_read = true;
+    for quantity in ImuQuantity::ALL {
+        let Some(value) = section.get(quantity.name()) else { continue };
+        match signal(log, value, &section.path(quantity.name())) {
+            Some(signal) => drop(signals.insert(quantity, signal)),
+            None => all_read = false,
+        }
+    }
+    if all_read && signals.is_empty() {
+        log.report(section.at, &section.key, "at least one signal", "none");
+        return None;
+    }
+    all_read.then_some(signals)
+}
+
+fn ultrasonic_signals(log: &mut Log, section: &Section) -> Option<UltrasonicSignals> {
+    section.allow(log, &["range_m", "confidence", "no_echo_from_m"]);
+    let mut read = |key: &str| section.get(key).map(|value| signal(log, value, &section.path(key)));
+    let (range_m, confidence) = (read("range_m"), read("confidence"));
+    if range_m.is_none() {
+        section.report(log, "range_m", "a signal as \"MESSAGE.SIGNAL\"", "nothing");
+    }
+    let no_echo_from_m = section.optional_number(log, "no_echo_from_m", Range::Positive);
+    let confidence = match confidence {
+        None => None,
+        Some(signal) => Some(signal?),
+    };
+    Some(UltrasonicSignals { range_m: range_m??, confidence, no_echo_from_m })
 }
 
 fn mounting(log: &mut Log, sensor: &Section) -> Option<Mounting> {
@@ -830,17 +920,20 @@ fn has_max_angle(camera: &Section) -> bool {
 }
 
 fn lidar(log: &mut Log, section: &Section) -> Option<Lidar> {
-    section.allow(log, &["name", "topic", "source", "model", "rate_hz", "mounting"]);
+    section.allow(log, &["name", "topic", "source", "model", "calibration", "rate_hz", "mounting"]);
     let identity = identity(log, section, SensorKind::Lidar);
     let model = section.optional_text(log, "model").unwrap_or_default();
+    let calibration = section.optional_text(log, "calibration").map(PathBuf::from);
     let rate_hz = section.number(log, "rate_hz", Range::Positive);
     let mounting = mounting(log, section);
     let (name, topic) = identity?;
-    Some(Lidar { name, topic, model, rate_hz: rate_hz?, mounting: mounting? })
+    Some(Lidar { name, topic, model, calibration, rate_hz: rate_hz?, mounting: mounting? })
 }
 
 fn sensor(log: &mut Log, section: &Section, kind: SensorKind) -> Option<Sensor> {
-    section.allow(log, &["name", "topic", "source", "rate_hz", "mounting"]);
+    let known = ["name", "topic", "source", "rate_hz", "mounting", "signals"];
+    let has_signals = matches!(kind, SensorKind::Imu | SensorKind::Ultrasonic);
+    section.allow(log, known.get(..known.len() - usize::from(!has_signals)).unwrap_or(&known));
     let identity = identity(log, section, kind);
     let rate_hz = section.number(log, "rate_hz", Range::Positive);
     let mounting = mounting(log, section);
@@ -1053,6 +1146,67 @@ cameras = ["front"]
         let error = Rig::parse(&wrong, "rig.toml").unwrap_err().to_string();
         assert!(error.contains("gpu.on_fault: expected \"stop\" or \"cpu\", found \"pray\""), "{error}");
         assert!(error.contains("precision: expected \"fp32\", \"fp16\" or \"int8\", found \"fp8\""), "{error}");
+    }
+
+    const ON_BUS: &str = r#"
+[[imu]]
+name = "imu"
+source = "can:body"
+rate_hz = 100
+
+[imu.mounting]
+nominal = { xyz_m = [0, 0, 0.3], rpy_deg = [0, 0, 0] }
+
+[imu.signals]
+angular_velocity_z_radps = { signal = "YAW.RATE", scale = 0.0175 }
+
+[[ultrasonic]]
+name = "rear"
+source = "can:body"
+rate_hz = 10
+
+[ultrasonic.mounting]
+nominal = { xyz_m = [-1, 0, 0.5], rpy_deg = [0, 0, 180] }
+
+[ultrasonic.signals]
+range_m = "SONAR.REAR"
+no_echo_from_m = 5.1
+"#;
+
+    #[test]
+    fn sensors_on_a_bus_say_which_signals_they_are() {
+        let text = GOOD.replace("name = \"body\"", "name = \"body\"\nsource = \"can0\"") + ON_BUS;
+        let rig = Rig::parse(&text, "rig.toml").unwrap_or_else(|error| panic!("{error}"));
+        let Some(Source::ImuSignals { bus, signals }) = rig.sources.get("imu") else { panic!("{:?}", rig.sources) };
+        assert_eq!((bus.as_str(), signals[&ImuQuantity::AngularVelocityZ].scale), ("body", 0.0175));
+        let Some(Source::UltrasonicSignals { signals, .. }) = rig.sources.get("rear") else { panic!("no echo") };
+        assert_eq!((signals.range_m.signal.as_str(), signals.no_echo_from_m), ("SONAR.REAR", Some(5.1)));
+        assert_eq!(Rig::parse(&rig.to_toml(), "rig.toml"), Ok(rig));
+
+        let wrong = |from: &str, to: &str, expected: &str| {
+            let error = Rig::parse(&text.replacen(from, to, 1), "rig.toml").unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        wrong(
+            "source = \"can:body\"",
+            "source = \"can:bodi\"",
+            "rig.toml:40: imu.imu.source: expected a can of this rig, perhaps \"can:body\", found \"can:bodi\"",
+        );
+        wrong("source = \"can0\"\n", "", "imu.imu.source: expected a can that has a source itself, found \"can:body\"");
+        let expected = "rig.toml:38: imu.imu.source: expected the bus of the signals as \"can:NAME\", found nothing";
+        wrong("source = \"can:body\"\n", "", expected);
+        wrong("range_m = \"SONAR.REAR\"\n", "", "ultrasonic.rear.signals.range_m: expected a signal as");
+        wrong(
+            "angular_velocity_z_radps = { signal = \"YAW.RATE\", scale = 0.0175 }",
+            "",
+            "rig.toml:46: imu.imu.signals: expected at least one signal, found none",
+        );
+        wrong(
+            "can:body",
+            "udp://0.0.0.0:7503",
+            "imu.imu.signals: expected none, since the source is no CAN bus, found",
+        );
+        wrong("can0", "/dev/can0", "can.body.source: expected a network interface as \"can0\", found \"/dev/can0\"");
     }
 
     #[test]

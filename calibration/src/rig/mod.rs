@@ -8,9 +8,11 @@ mod error;
 mod load;
 mod realtime;
 mod save;
+mod source;
 
 pub use error::{RigError, RigProblem};
 pub use realtime::{Deadlines, Realtime, ThreadClass};
+pub use source::{ImuQuantity, RadarList, Source, Udp, UltrasonicSignals};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,9 +60,8 @@ pub struct Rig {
     pub gnss: Vec<Sensor>,
     /// CAN buses, in the order of the file.
     pub cans: Vec<Can>,
-    /// Where the measurements of a live sensor come from, by the sensor's name: a camera's device file, a CAN interface, the address
-    /// that a lidar sends to.
-    pub sources: BTreeMap<String, String>,
+    /// Where the measurements of a live sensor come from, by the sensor's name.
+    pub sources: BTreeMap<String, Source>,
     /// Models to run, in the order of the file.
     pub models: Vec<Model>,
     /// Limits and wishes of the planner.
@@ -274,6 +275,9 @@ pub struct Lidar {
     pub topic: String,
     /// Maker's name of the device, which tells how packets are decoded; empty where clouds come ready made.
     pub model: String,
+    /// The maker's file about this very device, relative to the rig file: an Ouster's metadata (JSON), without which its packets
+    /// mean nothing, a Velodyne's calibration (YAML) or a Hesai's angle correction (CSV) in place of nominal values.
+    pub calibration: Option<PathBuf>,
     /// Scans per second.
     pub rate_hz: f64,
     /// Place and direction of the sensor's frame.

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::{
     Camera, Can, CanSignal, Deadlines, Lidar, Model, Mounting, MountingPose, OnGpuFault, Planner, Realtime, Rig,
-    SCHEMA, Sensor, ThreadClass, Tick, Vehicle,
+    SCHEMA, Sensor, Source, ThreadClass, Tick, UltrasonicSignals, Vehicle,
 };
 use crate::camera::{CameraModel, FThetaPolynomial};
 
-type Sources = BTreeMap<String, String>;
+type Sources = BTreeMap<String, Source>;
 
 pub(super) fn to_toml(rig: &Rig) -> String {
     let mut out = Writer::default();
@@ -73,6 +73,10 @@ impl Writer {
 
 fn text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+fn source_text(source: &Source) -> String {
+    text(&source.to_string())
 }
 
 fn path(path: &Path) -> String {
@@ -142,7 +146,7 @@ fn camera(out: &mut Writer, camera: &Camera, sources: &Sources) {
     out.table("[[camera]]");
     out.set("name", text(&camera.name));
     out.set("topic", text(&camera.topic));
-    out.set_some("source", sources.get(&camera.name).map(|source| text(source)));
+    out.set_some("source", sources.get(&camera.name).map(source_text));
     out.set("width_px", camera.width_px.to_string());
     out.set("height_px", camera.height_px.to_string());
     out.set("format", text(camera.format.name()));
@@ -204,9 +208,10 @@ fn lidar(out: &mut Writer, lidar: &Lidar, sources: &Sources) {
     out.table("[[lidar]]");
     out.set("name", text(&lidar.name));
     out.set("topic", text(&lidar.topic));
-    out.set_some("source", sources.get(&lidar.name).map(|source| text(source)));
+    out.set_some("source", sources.get(&lidar.name).map(source_text));
     // An empty model stands for none and cannot be written as a text.
     out.set_some("model", (!lidar.model.is_empty()).then(|| text(&lidar.model)));
+    out.set_some("calibration", lidar.calibration.as_deref().map(path));
     out.number("rate_hz", lidar.rate_hz);
     mounting(out, "lidar", &lidar.mounting);
 }
@@ -215,16 +220,32 @@ fn sensor(out: &mut Writer, kind: &str, sensor: &Sensor, sources: &Sources) {
     out.table(&format!("[[{kind}]]"));
     out.set("name", text(&sensor.name));
     out.set("topic", text(&sensor.topic));
-    out.set_some("source", sources.get(&sensor.name).map(|source| text(source)));
+    let source = sources.get(&sensor.name);
+    out.set_some("source", source.map(source_text));
     out.number("rate_hz", sensor.rate_hz);
     mounting(out, kind, &sensor.mounting);
+    match source {
+        Some(Source::ImuSignals { signals, .. }) => {
+            out.table(&format!("[{kind}.signals]"));
+            signals.iter().for_each(|(quantity, signal)| out.set(quantity.name(), self::signal(signal)));
+        }
+        Some(Source::UltrasonicSignals {
+            signals: UltrasonicSignals { range_m, confidence, no_echo_from_m }, ..
+        }) => {
+            out.table(&format!("[{kind}.signals]"));
+            out.set("range_m", signal(range_m));
+            out.set_some("confidence", confidence.as_ref().map(signal));
+            out.set_some("no_echo_from_m", no_echo_from_m.map(number));
+        }
+        _ => {}
+    }
 }
 
 fn can(out: &mut Writer, can: &Can, sources: &Sources) {
     out.table("[[can]]");
     out.set("name", text(&can.name));
     out.set("topic", text(&can.topic));
-    out.set_some("source", sources.get(&can.name).map(|source| text(source)));
+    out.set_some("source", sources.get(&can.name).map(source_text));
     out.set("dbc", list(can.dbc.iter().map(|file| path(file))));
     out.set_some("bitrate", can.bitrate.map(|bitrate| bitrate.to_string()));
     if can.signals.is_empty() {
@@ -278,7 +299,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{CanQuantity, PictureFormat, Precision};
+    use super::super::{CanQuantity, ImuQuantity, PictureFormat, Precision, RadarList, Udp};
     use super::*;
     use crate::camera::{FTheta, KannalaBrandt};
 
@@ -308,7 +329,8 @@ mod tests {
         rig.lidars.push(Lidar {
             name: "roof".to_owned(),
             topic: "/velodyne".to_owned(),
-            model: "VLP-16".to_owned(),
+            model: "OS1-128".to_owned(),
+            calibration: Some(PathBuf::from("os1.json")),
             rate_hz: 10.0,
             mounting,
         });
@@ -347,8 +369,23 @@ mod tests {
             workers: ThreadClass { fifo_priority: None, processors: vec![2] },
             deadlines: Deadlines { tick_ms: Some(100.0), stages_ms: [("infer".to_owned(), 40.25)].into() },
         };
-        let sources = [("fisheye", "/dev/video1"), ("roof", "udp://0.0.0.0:2368"), ("can", "can0"), ("radar", "can1")];
-        rig.sources = sources.map(|(name, source)| (name.to_owned(), source.to_owned())).into();
+        rig.imus.push(Sensor { name: "imu".to_owned(), topic: "/i".to_owned(), rate_hz: 100.0, mounting });
+        rig.ultrasonics.push(Sensor { name: "sonar".to_owned(), topic: "/s".to_owned(), rate_hz: 10.0, mounting });
+        rig.gnss.push(Sensor { name: "gnss".to_owned(), topic: "/g".to_owned(), rate_hz: 5.0, mounting });
+        let udp = Udp { address: ([224, 0, 2, 2], 42102).into(), interface: Some("eth1".to_owned()), from: None };
+        let echo =
+            UltrasonicSignals { range_m: signal("S.D"), confidence: Some(signal("S.C")), no_echo_from_m: Some(5.1) };
+        let yaw = (ImuQuantity::AngularVelocityZ, signal("Y.RATE"));
+        let sources = [
+            ("fisheye", Source::Device(PathBuf::from("/dev/video1"))),
+            ("roof", Source::Udp(Udp { interface: None, from: Some([10, 0, 0, 7].into()), ..udp.clone() })),
+            ("can", Source::Can("can0".to_owned())),
+            ("radar", Source::Radar { udp, list: RadarList::Objects }),
+            ("imu", Source::ImuSignals { bus: "can".to_owned(), signals: [yaw].into() }),
+            ("sonar", Source::UltrasonicSignals { bus: "can".to_owned(), signals: echo }),
+            ("gnss", Source::Serial { device: PathBuf::from("/dev/ttyACM0"), baud: 9600 }),
+        ];
+        rig.sources = sources.map(|(name, source)| (name.to_owned(), source)).into();
         rig
     }
 

@@ -14,7 +14,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, Timestamps, recvmsg};
 use nix::sys::time::TimeSpec;
-use socketcan::{CanFdSocket, Socket, SocketOptions};
+use socketcan::{CanFdSocket, CanFilter, Socket, SocketOptions};
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -150,12 +150,14 @@ pub struct CanCounts {
     pub dropped: u64,
 }
 
-/// A socket on one CAN interface, without waiting and without filters.
+/// A socket on one CAN interface, without waiting.
 #[derive(Debug)]
 pub struct CanSocket {
     socket: CanFdSocket,
     interface: String,
     bus: u8,
+    /// The messages that are taken, all if there are none.
+    messages: Vec<(u32, bool)>,
     control: Vec<u8>,
     counts: CanCounts,
     /// The kernel's count of dropped frames, as it was last told.
@@ -168,10 +170,18 @@ impl CanSocket {
     /// # Errors
     /// [`CanSocketError::Missing`] if there is no such interface.
     pub fn open(interface: &str, bus: u8) -> Result<Self, CanSocketError> {
-        let socket = open_socket(interface).map_err(|source| refusal(interface, "open", source))?;
+        Self::open_for(interface, bus, Vec::new())
+    }
+
+    /// The same for some messages only, each by its identifier and whether that has 29 bits: the kernel keeps the others back.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_for(interface: &str, bus: u8, messages: Vec<(u32, bool)>) -> Result<Self, CanSocketError> {
+        let socket = open_socket(interface, &messages).map_err(|source| refusal(interface, "open", source))?;
         let control = nix::cmsg_space!(Timestamps, u32);
         let (interface, counts) = (interface.to_string(), CanCounts::default());
-        Ok(CanSocket { socket, interface, bus, control, counts, kernel_dropped: 0 })
+        Ok(CanSocket { socket, interface, bus, messages, control, counts, kernel_dropped: 0 })
     }
 
     /// Opens the socket anew, for an interface that was taken away and is back. The counts go on.
@@ -179,7 +189,8 @@ impl CanSocket {
     /// # Errors
     /// As [`open`](Self::open); the old socket stays then.
     pub fn reopen(&mut self) -> Result<(), CanSocketError> {
-        self.socket = open_socket(&self.interface).map_err(|source| refusal(&self.interface, "open", source))?;
+        let socket = open_socket(&self.interface, &self.messages);
+        self.socket = socket.map_err(|source| refusal(&self.interface, "open", source))?;
         self.kernel_dropped = 0;
         Ok(())
     }
@@ -268,10 +279,14 @@ struct Message {
     dropped: Option<u32>,
 }
 
-fn open_socket(interface: &str) -> io::Result<CanFdSocket> {
+fn open_socket(interface: &str, messages: &[(u32, bool)]) -> io::Result<CanFdSocket> {
     let socket = CanFdSocket::open(interface)?;
     socket.set_nonblocking(true)?;
     socket.set_error_filter_accept_all()?;
+    if !messages.is_empty() {
+        let filters: Vec<CanFilter> = messages.iter().map(|(id, extended)| filter(*id, *extended)).collect();
+        socket.set_filters(&filters)?;
+    }
     socket.set_timestamping(TIMESTAMPING)?;
     socket.set_socket_option_int(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
     // Beyond the system's limit with the right to do so, else up to it.
@@ -279,6 +294,12 @@ fn open_socket(interface: &str) -> io::Result<CanFdSocket> {
         socket.set_socket_option_int(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES)?;
     }
     Ok(socket)
+}
+
+/// Data frames of that identifier alone.
+fn filter(id: u32, extended: bool) -> CanFilter {
+    let (id, mask) = if extended { (id | EXTENDED_FLAG, ID_MASK) } else { (id, STANDARD_ID_MASK) };
+    CanFilter::new(id, mask | EXTENDED_FLAG | REMOTE_FLAG)
 }
 
 fn refusal(interface: &str, action: &'static str, source: io::Error) -> CanSocketError {

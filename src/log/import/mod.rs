@@ -344,6 +344,7 @@ fn lidar(name: &str, rate_hz: f64, vehicle_from_lidar: &Pose) -> Lidar {
         name: name.to_owned(),
         topic: SensorKind::Lidar.default_topic(name),
         model: String::new(),
+        calibration: None,
         rate_hz,
         mounting: mounting(vehicle_from_lidar),
     }

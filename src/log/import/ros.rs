@@ -596,7 +596,14 @@ impl Draft<'_> {
         let name = self.name(topic);
         let default = MountingPose { xyz_m: [1.5, 0.0, 1.8], rpy_deg: [0.0; 3] };
         let mounting = self.mounting(&name, topic, default);
-        Lidar { name, topic: topic.channel.topic.clone(), model: String::new(), rate_hz: topic.rate_hz(), mounting }
+        Lidar {
+            name,
+            topic: topic.channel.topic.clone(),
+            model: String::new(),
+            calibration: None,
+            rate_hz: topic.rate_hz(),
+            mounting,
+        }
     }
 
     fn sensor(&mut self, topic: &Topic) -> Sensor {

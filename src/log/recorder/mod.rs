@@ -244,7 +244,8 @@ impl Drop for Recorder {
     }
 }
 
-fn now_unix_ns() -> u64 {
+/// The wall clock: nanoseconds since 1970.
+pub fn now_unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 

@@ -381,7 +381,7 @@ mod tests {
         let mut rig = Rig::default_camera(960, 540);
         let mounting = Mounting::default();
         let (name, topic, model) = ("top".to_owned(), "/top".to_owned(), String::new());
-        rig.lidars.push(Lidar { name, topic, model, rate_hz: 10.0, mounting });
+        rig.lidars.push(Lidar { name, topic, model, calibration: None, rate_hz: 10.0, mounting });
         let (name, topic) = ("gnss".to_owned(), "/gnss".to_owned());
         rig.gnss.push(rig::Sensor { name, topic, rate_hz: 10.0, mounting });
         rig

@@ -103,6 +103,11 @@ impl OusterMetadata {
         self.columns
     }
 
+    /// Measurements in a lidar packet.
+    pub fn columns_per_packet(&self) -> usize {
+        self.columns_per_packet
+    }
+
     /// The pose of the IMU in the sensor's frame: a 4x4 matrix, row by row, translation in millimetres.
     pub fn imu_to_sensor_mm(&self) -> [f64; 16] {
         self.imu_to_sensor_mm

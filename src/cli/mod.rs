@@ -5,6 +5,8 @@
 mod check;
 mod demo;
 mod diff;
+#[cfg(target_os = "linux")]
+mod doctor;
 mod engine;
 mod eval;
 mod import;
@@ -74,6 +76,9 @@ enum Command {
     Eval(eval::Arguments),
     /// Build and check TensorRT engines.
     Engine(engine::Arguments),
+    /// Say whether this machine can run catseye, and what mends it.
+    #[cfg(target_os = "linux")]
+    Doctor(doctor::Arguments),
 }
 
 /// What all subcommands share.
@@ -142,6 +147,8 @@ pub fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(&arguments, context),
         Command::Eval(arguments) => eval::run(&arguments, context),
         Command::Engine(arguments) => engine::run(&arguments, context),
+        #[cfg(target_os = "linux")]
+        Command::Doctor(arguments) => doctor::run(&arguments, context),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

@@ -172,7 +172,7 @@ fn heat(root: &Root) -> Option<Finding> {
         Some((limit - now, now, limit, root.text(&format!("{folder}/type")).unwrap_or(name)))
     };
     let (room, now, limit, name) = zones.filter_map(zone).min()?;
-    let degrees = |thousandths: i64| format!("{}.{}", thousandths / 1000, thousandths % 1000 / 100);
+    let degrees = |thousandths: i64| format!("{:.1}", thousandths as f64 / 1000.0);
     let found = format!("{name} has {} °C, clocks fall from {} °C on", degrees(now), degrees(limit));
     const MEND: &str = "cool the board (fan, heat sink, air), or choose a smaller power mode";
     Some(ROOM_MC.judge(room, "heat", found, MEND))

@@ -17,6 +17,9 @@ pub fn check(machine: &Machine) -> Vec<Finding> {
         Ok(rig) => rig,
         Err(error) => {
             let mend = "mend the line; `catseye rig check FILE` names it too";
+            if error.problems.is_empty() {
+                return vec![Finding::red("rig", error.to_string(), mend)];
+            }
             return error.problems.iter().map(|problem| Finding::red("rig", problem.to_string(), mend)).collect();
         }
     };

@@ -1,4 +1,6 @@
 //! The files of a machine: those of `/`, or those of a folder that stands for it. Absence is an answer here, never an error.
+//!
+//! A link from `/` on leads out of such a folder, as everywhere.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -139,7 +139,7 @@ fn names(architectures: &BTreeSet<u32>) -> String {
 fn builder(machine: &Machine, library: &Library) -> Finding {
     const SUBJECT: &str = "builder";
     let numbers = version_numbers(&library.version).unwrap_or_default();
-    if numbers < RESOURCES_SINCE.to_vec() {
+    if numbers.len() > 1 && numbers < RESOURCES_SINCE.to_vec() {
         return Finding::green(SUBJECT, "part of libnvinfer.so");
     }
     let prefix = "libnvinfer_builder_resource";
@@ -150,6 +150,9 @@ fn builder(machine: &Machine, library: &Library) -> Finding {
     };
     let found: Vec<String> = machine.root.names(&library.folder).into_iter().filter(is_of).collect();
     match found.as_slice() {
+        [] if numbers.len() < 2 => {
+            Finding::green(SUBJECT, format!("whether {} needs builder resources is not told by its name", library.file))
+        }
         [] => Finding::yellow(
             SUBJECT,
             format!("no {prefix}*.so.{} beside it: engines can be run here, not built", library.version),

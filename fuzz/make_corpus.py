@@ -924,10 +924,35 @@ def receivers():
         seed("clock", name, bytes([jitter]) + pairs)
 
 
+# Libraries with GPU code
+
+
+def fatbin_entry(kind, architecture, header=64):
+    head = struct.pack("<HHIQIIHHI", kind, 0x0101, header, 8, 0, 0, 7, 1, architecture)
+    return head + bytes(header - len(head)) + bytes(8)
+
+
+def fatbin(*entries):
+    body = b"".join(entries)
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
+
+
+def libraries():
+    section = fatbin(fatbin_entry(1, 90), fatbin_entry(2, 80)) + bytes(8) + fatbin(fatbin_entry(2, 110, 112))
+    names = b"\0.nv_fatbin\0.shstrtab\0"
+    headers = (64 + len(section) + len(names) + 7) // 8 * 8
+    elf = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, 183, 1, 0, 0, headers, 0, 64, 0, 0, 64, 3, 2)
+    file = (elf + section + names).ljust(headers, b"\0") + bytes(64)
+    for name, kind, at, length in [(1, 1, 64, len(section)), (12, 3, 64 + len(section), len(names))]:
+        file += struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, at, length, 0, 0, 0, 0)
+    seed("fatbin", "section", section)
+    seed("fatbin", "library", file)
+
+
 def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
     sensors = (pictures, videos, clouds, captures, lidars, ousters, radars, receivers)
-    for make in (*sensors, arrays, cdr_messages, records, logs, texts, models):
+    for make in (*sensors, arrays, cdr_messages, records, logs, texts, models, libraries):
         make()
 
 

@@ -49,6 +49,8 @@
 
 pub mod agreement;
 pub mod diff;
+#[cfg(target_os = "linux")]
+pub mod doctor;
 pub mod eval;
 pub mod file;
 pub mod gpu;

@@ -6,6 +6,8 @@ mod check;
 mod completions;
 mod demo;
 mod diff;
+#[cfg(target_os = "linux")]
+mod doctor;
 mod engine;
 mod eval;
 #[cfg(target_os = "linux")]
@@ -77,6 +79,9 @@ enum Command {
     Eval(eval::Arguments),
     /// Build and check TensorRT engines.
     Engine(engine::Arguments),
+    /// Say whether this machine can run catseye, and what mends it.
+    #[cfg(target_os = "linux")]
+    Doctor(doctor::Arguments),
     /// Print what makes a shell complete this command.
     Completions(completions::Arguments),
 }
@@ -147,6 +152,8 @@ pub fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(&arguments, context),
         Command::Eval(arguments) => eval::run(&arguments, context),
         Command::Engine(arguments) => engine::run(&arguments, context),
+        #[cfg(target_os = "linux")]
+        Command::Doctor(arguments) => doctor::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {

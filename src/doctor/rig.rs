@@ -1,0 +1,152 @@
+//! A rig on this machine: whether it is right, its live sources are there, and its models and their engines too.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+
+use catseye_calibration::rig::{Model as RigModel, Rig};
+
+use super::engines::Shelf;
+use super::gpu::Gpu;
+use super::{Finding, Machine, cameras, can, list_text};
+use crate::live::{camera, lidar};
+use crate::stages::infer::Model;
+
+pub fn check(machine: &Machine) -> Vec<Finding> {
+    let Some(path) = &machine.rig else { return Vec::new() };
+    let rig = match Rig::load(path) {
+        Ok(rig) => rig,
+        Err(error) => {
+            let mend = "mend the line; `catseye rig check FILE` names it too";
+            if error.problems.is_empty() {
+                return vec![Finding::red("rig", error.to_string(), mend)];
+            }
+            return error.problems.iter().map(|problem| Finding::red("rig", problem.to_string(), mend)).collect();
+        }
+    };
+    let mut findings = vec![whole(&rig, path)];
+    findings.extend(rig.sources.iter().map(|(sensor, source)| live(machine, &rig, sensor, source)));
+    let shelf = Shelf::of(machine);
+    findings.extend(rig.models.iter().map(|model| of_model(machine, &rig, model, shelf.as_ref())));
+    findings
+}
+
+fn whole(rig: &Rig, path: &Path) -> Finding {
+    let (sensors, models) = (rig.sensors().count(), rig.models.len());
+    let found = format!("{}: {sensors} sensors, {} of them live, {models} models", path.display(), rig.sources.len());
+    Finding::green("rig", found)
+}
+
+/// A sensor's live source, judged by the driver that would take it and by what is there.
+fn live(machine: &Machine, rig: &Rig, sensor: &str, source: &str) -> Finding {
+    if let Some(found) = rig.cameras.iter().find(|one| one.name == sensor) {
+        return match camera::driver(found, source) {
+            Err(error) => {
+                Finding::red(sensor, error.to_string(), "give it a format that a camera sends, as `format = \"nv12\"`")
+            }
+            Ok(_) => of_camera(machine, sensor, source),
+        };
+    }
+    if let Some(found) = rig.lidars.iter().find(|one| one.name == sensor) {
+        return match lidar::driver(found, source) {
+            Err(error) => Finding::red(
+                sensor,
+                error.to_string(),
+                "give it a source and a model as in the README, \"Live sensors\"",
+            ),
+            Ok(_) => of_lidar(machine, sensor, source),
+        };
+    }
+    if rig.cans.iter().any(|one| one.name == sensor) {
+        return match can::is_there(machine, source) {
+            Ok(()) => Finding::green(sensor, format!("{source} is there")),
+            Err(cause) => Finding::red(
+                sensor,
+                cause,
+                format!("`sudo ip link set {source} up type can bitrate 500000`, or mend its `source`"),
+            ),
+        };
+    }
+    Finding::red(
+        sensor,
+        format!("{source:?}: only cameras, lidars and CAN buses can be live yet"),
+        "remove its `source`",
+    )
+}
+
+fn of_camera(machine: &Machine, sensor: &str, source: &str) -> Finding {
+    let path = match source.strip_prefix("bus:") {
+        None => machine.root.exists(source).then(|| source.to_owned()),
+        Some(bus) => machine.facts.cameras.iter().find(|camera| camera.bus == bus).map(|camera| camera.path.clone()),
+    };
+    let Some(path) = path else {
+        let there =
+            list_text(machine.facts.cameras.iter().map(|camera| format!("{} (bus:{})", camera.path, camera.bus)));
+        let mend = "plug it in, or mend its `source`";
+        return Finding::red(sensor, format!("{source} is not there; cameras are: {there}"), mend);
+    };
+    let holders = cameras::holders(machine, &path);
+    if !holders.is_empty() {
+        return Finding::red(
+            sensor,
+            format!("{source} is in use by {}", list_text(holders)),
+            "end that program before `catseye run`",
+        );
+    }
+    Finding::green(sensor, format!("{source} is there"))
+}
+
+fn of_lidar(machine: &Machine, sensor: &str, source: &str) -> Finding {
+    let Some(address) = source.strip_prefix("udp://").and_then(|address| address.parse::<SocketAddr>().ok()) else {
+        return Finding::red(
+            sensor,
+            format!("{source:?} is no address"),
+            "write it as `source = \"udp://0.0.0.0:2368\"`",
+        );
+    };
+    // whether a port is free is asked of the machine that this is; the socket is closed at once
+    if machine.root.is_here()
+        && let Err(error) = UdpSocket::bind(address)
+    {
+        let mend = format!("`sudo ss -ulpn 'sport = :{}'` names who has it", address.port());
+        return Finding::red(sensor, format!("{source} cannot be listened to: {error}"), mend);
+    }
+    Finding::green(sensor, format!("{source} is free"))
+}
+
+fn of_model(machine: &Machine, rig: &Rig, model: &RigModel, shelf: Option<&Shelf>) -> Finding {
+    let subject = format!("model {}", model.name);
+    let Some(path) = &model.path else {
+        return Finding::yellow(
+            subject,
+            "no file is named",
+            "name it with `path = \"FILE.onnx\"`, or with `--model` at every call",
+        );
+    };
+    let file = rig.resolve(path);
+    let loaded = match Model::load(&file) {
+        Ok(loaded) => loaded,
+        Err(error) => return Finding::red(subject, error.to_string(), "put the ONNX file there, or mend its `path`"),
+    };
+    let shown = file.display();
+    let (Some(gpu), Some(shelf)) = (Gpu::of(machine), shelf) else {
+        return Finding::green(subject, format!("{shown} is there, and runs on the CPU"));
+    };
+    let (precision, batch) = (model.precision.unwrap_or_default().name(), model.cameras.len() as u64);
+    let sha256 = loaded.sha256_hex();
+    if shelf.of_model(&sha256).any(|engine| engine.key.precision == precision && engine.batch() == Some(batch)) {
+        return Finding::green(
+            subject,
+            format!("{shown} is there, and its engine of {precision} for {batch} cameras too"),
+        );
+    }
+    let size = model.input_width_px.zip(model.input_height_px);
+    let size = size.map_or_else(String::new, |(width, height)| format!(" --input-size {width}x{height}"));
+    Finding::yellow(
+        subject,
+        format!(
+            "{shown} is there, but no engine of {precision} for {batch} cameras on {}: it runs on the CPU",
+            gpu.name
+        ),
+        format!("`catseye engine build {shown} --precision {precision} --batch {batch}{size}`"),
+    )
+}

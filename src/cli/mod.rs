@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod deploy;
 mod diff;
 mod engine;
 mod eval;
@@ -74,6 +75,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Build and check TensorRT engines.
     Engine(engine::Arguments),
+    /// Put catseye and a rig on another computer, over ssh.
+    Deploy(deploy::Arguments),
 }
 
 /// What all subcommands share.
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(&arguments, context),
         Command::Eval(arguments) => eval::run(&arguments, context),
         Command::Engine(arguments) => engine::run(&arguments, context),
+        Command::Deploy(arguments) => deploy::run(&arguments, context),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

@@ -267,7 +267,7 @@ fn help(error: &DeployError) -> &'static str {
             "the target runs what it ran, or went through with the switch by itself; the same command goes on from what has arrived"
         }
         DeployError::DiskFull { .. } => "make room there; the same command goes on from what has arrived",
-        DeployError::Busy { .. } => "wait for it; a lock without signs of life is taken over after 18 s",
+        DeployError::Busy { .. } => "wait for it; a lock without signs of life is taken over after 15 s",
         DeployError::Overtaken { .. } => "look whether that is what you want, and deploy again",
         DeployError::Damaged { .. } => {
             "deploy again: what is whole stays; if it happens once more, the target's disk or memory is bad"

@@ -211,7 +211,7 @@ fn rights(facts: &Facts, plan: &Plan, denied: &[String]) -> Check {
     let rules = denied.join(", ");
     let help = format!(
         "log in as root, or allow the user these commands with `sudo visudo -f /etc/sudoers.d/catseye` on the target: \
-         {} ALL=(root) NOPASSWD: {rules} (with full paths); with --unit none and a --prefix of the user's own nothing needs root",
+         {} ALL=(root) NOPASSWD: {rules}; with --unit none and a --prefix of the user's own nothing needs root",
         facts.user
     );
     wrong("rights", format!("{} is not root and may not run as root: {}", facts.user, denied.join("; ")), help)

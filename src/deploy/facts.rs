@@ -112,8 +112,8 @@ impl Facts {
 
 /// `2.31`, or the like with more behind.
 fn version(text: &str) -> Option<(u32, u32)> {
-    let mut parts =
-        text.split('.').map(|part| part.trim_end_matches(|letter: char| !letter.is_ascii_digit()).parse().ok());
+    let number = |part: &str| part.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok();
+    let mut parts = text.split('.').map(number);
     Some((parts.next()??, parts.next()??))
 }
 

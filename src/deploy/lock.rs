@@ -16,7 +16,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Between two looks at another's lock.
 const LOOK: Duration = Duration::from_secs(3);
 /// Looks without a new sign of life after which a lock is taken over.
-const PATIENCE: usize = 6;
+const PATIENCE: usize = 5;
 
 /// Held until it is dropped.
 #[derive(Debug)]

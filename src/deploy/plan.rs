@@ -1,13 +1,15 @@
 //! What a deploy will do, in words and numbers, before it does anything.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
+use super::Settings;
 use super::diff::Diff;
 use super::engines::EngineOrder;
 use super::facts::Facts;
 use super::release::Release;
 use super::rig::RigPart;
-use super::{Settings, Unit};
 
 /// What a deploy will do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -74,7 +76,7 @@ impl Plan {
         plan
     }
 
-    /// What activation does as root: the exact words, since rules of sudo name them.
+    /// What preparing and activation do as root: the exact words, since rules of sudo name them.
     fn as_root(&self, settings: &Settings, facts: &Facts, release: &Release) -> Vec<String> {
         let (prefix, root) = (&settings.prefix, &settings.system_root);
         let mut commands = Vec::new();
@@ -85,24 +87,15 @@ impl Plan {
         if !facts.has_systemd || (self.unit.is_none() && facts.unit.is_none()) {
             return commands;
         }
+        let mut folders = BTreeSet::new();
         for path in release.entries.keys() {
-            let (from, to) = match path.rsplit_once('/') {
-                Some(("usr/lib/systemd/system", name)) if name.ends_with(".service") => {
-                    (format!("{prefix}/system/{name}"), format!("/etc/systemd/system/{name}"))
-                }
-                Some(("usr/lib/sysusers.d", name)) => {
-                    (format!("{prefix}/releases/{}/{path}", self.folder), format!("/etc/sysusers.d/{name}"))
-                }
-                Some(("usr/lib/tmpfiles.d", name)) => {
-                    (format!("{prefix}/releases/{}/{path}", self.folder), format!("/etc/tmpfiles.d/{name}"))
-                }
-                Some(("usr/lib/udev/rules.d", name)) => {
-                    (format!("{prefix}/releases/{}/{path}", self.folder), format!("/etc/udev/rules.d/{name}"))
-                }
-                _ => continue,
-            };
-            commands.push(format!("cp {from} {root}{to}"));
+            let Some((from, to)) = system_file(path) else { continue };
+            let to = format!("{root}{to}");
+            folders.extend(to.rsplit_once('/').map(|(folder, _)| format!("mkdir -p {folder}")));
+            commands.push(format!("cp {prefix}/{from} {to}"));
+            commands.extend(after_copy(path).map(str::to_owned));
         }
+        commands.splice(0..0, folders);
         commands.push("systemctl daemon-reload".to_owned());
         let former = facts.unit.iter().filter(|former| Some(*former) != self.unit.as_ref());
         commands.extend(former.map(|former| format!("systemctl disable --now {former}")));
@@ -135,10 +128,26 @@ impl Plan {
     }
 }
 
-impl Settings {
-    /// Whether a service is to run.
-    #[must_use]
-    pub fn has_unit(&self) -> bool {
-        self.unit != Unit::None
+/// Where activation takes a file of the system from, below the prefix, and where it goes.
+fn system_file(path: &str) -> Option<(String, String)> {
+    let (folder, name) = path.rsplit_once('/')?;
+    let to = match folder {
+        // units are written for the prefix first
+        "usr/lib/systemd/system" => return Some((format!("system/{name}"), format!("/etc/systemd/system/{name}"))),
+        "usr/lib/sysusers.d" | "usr/lib/tmpfiles.d" => folder.replace("usr/lib", "/etc"),
+        "usr/lib/udev/rules.d" => "/etc/udev/rules.d".to_owned(),
+        "etc/catseye" if name.ends_with(".env") => "/etc/catseye".to_owned(),
+        _ => return None,
+    };
+    Some((format!("current/{path}"), format!("{to}/{name}")))
+}
+
+/// What makes the system read such a file.
+fn after_copy(path: &str) -> Option<&'static str> {
+    match path.rsplit_once('/')?.0 {
+        "usr/lib/sysusers.d" => Some("systemd-sysusers catseye.conf"),
+        "usr/lib/tmpfiles.d" => Some("systemd-tmpfiles --create catseye.conf"),
+        "usr/lib/udev/rules.d" => Some("udevadm control --reload"),
+        _ => None,
     }
 }

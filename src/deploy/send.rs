@@ -21,27 +21,25 @@ const CHUNK: usize = 64 << 10;
 pub fn send(target: &Target<'_>, folder: &str, files: &[&Entry], tell: Tell<'_>) -> Result<u64, DeployError> {
     let mut running = target.start(&RECEIVE, &[folder])?;
     let pipe = Counted { inner: running.stdin.take(), bytes: 0 };
+    // the pipe is closed here, which is the archive's end for the target
     let packed = pack(files, pipe, &mut |done, all| {
         tell(Event::Sent { done, all });
         !target.is_stopped()
-    });
-    if target.is_stopped() {
-        // the pipe is closed, and what arrived stays for the next deploy
-        drop(packed);
-        let _ = running.finish(None, &mut |_, _| {});
-        return Err(DeployError::Interrupted);
-    }
+    })
+    .map(|pipe| pipe.bytes);
     // where the pipe broke, the target's reason is the better one
     let finished = running.finish(None, &mut |_, _| {});
-    let sent = match packed {
-        Ok(pipe) => pipe.bytes,
-        Err(PackError::Source(error)) => return Err(error),
+    if target.is_stopped() {
+        return Err(DeployError::Interrupted);
+    }
+    match packed {
+        Ok(bytes) => finished.map(|_| bytes),
+        Err(PackError::Source(error)) => Err(error),
         Err(PackError::Pipe(error)) => {
             finished?;
-            return Err(DeployError::ConnectionLost { step: RECEIVE.name, said: error.to_string() });
+            Err(DeployError::ConnectionLost { step: RECEIVE.name, said: error.to_string() })
         }
-    };
-    finished.map(|_| sent)
+    }
 }
 
 enum PackError {

@@ -10,13 +10,14 @@ unit_of() { cat "$prefix/releases/$1/etc/catseye/unit" 2>/dev/null || :; }
 state_of() { systemctl show -p "$2" "$1" 2>/dev/null | sed "s/^$2=//"; }
 put() { # FILE TO: a copy where it differs; says whether it did
   [ -f "$1" ] && ! cmp -s "$1" "$2" || return 1
-  as_root mkdir -p "${2%/*}"
+  [ -d "${2%/*}" ] || as_root mkdir -p "${2%/*}"
   as_root cp "$1" "$2"
 }
 
-# The system's files of a release: units that run the release in use, rules for devices, users and folders.
+# The system's files of the release in use: units that run it, rules for devices, users and folders. The words of what is done as root
+# are those that the plan names.
 install_system() {
-  tree=$prefix/releases/$1 staged=$prefix/system
+  tree=$prefix/current staged=$prefix/system
   rm -rf "$staged"
   mkdir -p "$staged"
   for unit in "$tree"/usr/lib/systemd/system/*.service; do
@@ -30,7 +31,7 @@ Environment=CATSEYE_ENGINE_DIR=$prefix/engines" "$unit" >"$staged/$name"
     put "$staged/$name" "$root/etc/systemd/system/$name" || :
   done
   if put "$tree/usr/lib/sysusers.d/catseye.conf" "$root/etc/sysusers.d/catseye.conf" && has systemd-sysusers; then
-    as_root systemd-sysusers
+    as_root systemd-sysusers catseye.conf
   fi
   if put "$tree/usr/lib/tmpfiles.d/catseye.conf" "$root/etc/tmpfiles.d/catseye.conf" && has systemd-tmpfiles; then
     as_root systemd-tmpfiles --create catseye.conf || :
@@ -115,7 +116,7 @@ tell_journal() {
 bring_up() { # OLD NEW
   words=
   if has_systemd && [ -n "$(unit_of "$1")$(unit_of "$2")" ]; then
-    install_system "$2" || { why="its files could not be put into the system"; return 1; }
+    install_system || { why="its files could not be put into the system"; return 1; }
     if ! restart "$1" "$2"; then
       why="$(unit_of "$2") does not start"
       return 1

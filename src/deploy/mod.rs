@@ -338,7 +338,7 @@ fn activate(settings: &Settings, target: &Target<'_>, report: &mut Report, tell:
         })?;
     report.removed = reply.all("removed").map(str::to_owned).collect();
     report.notes.extend(reply.all("doctor").map(|found| format!("catseye doctor: {found}")));
-    report.notes.extend(reply.all("unlinked").map(|link| format!("{link} could not be made: it needs root")));
+    report.notes.extend(reply.all("unlinked").map(|link| format!("{link} could not be made")));
     if let Some(why) = reply.first("failed") {
         let broken = reply.first("broken");
         let to =

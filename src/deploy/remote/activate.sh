@@ -8,10 +8,12 @@ lines=20
 
 unit_of() { cat "$prefix/releases/$1/etc/catseye/unit" 2>/dev/null || :; }
 state_of() { systemctl show -p "$2" "$1" 2>/dev/null | sed "s/^$2=//"; }
-put() { # FILE TO: a copy where it differs; says whether it did
-  [ -f "$1" ] && ! cmp -s "$1" "$2" || return 1
-  [ -d "${2%/*}" ] || as_root mkdir -p "${2%/*}"
-  as_root cp "$1" "$2"
+put() { # FILE TO: a copy where the file is there and differs; `changed` says whether it did
+  changed=
+  [ -f "$1" ] && ! cmp -s "$1" "$2" || return 0
+  [ -d "${2%/*}" ] || as_root mkdir -p "${2%/*}" || return 1
+  as_root cp "$1" "$2" || return 1
+  changed=yes
 }
 
 # The system's files of the release in use: units that run it, rules for devices, users and folders. The words of what is done as root
@@ -19,7 +21,7 @@ put() { # FILE TO: a copy where it differs; says whether it did
 install_system() {
   tree=$prefix/current staged=$prefix/system
   rm -rf "$staged"
-  mkdir -p "$staged"
+  mkdir -p "$staged" || return 1
   for unit in "$tree"/usr/lib/systemd/system/*.service; do
     [ -f "$unit" ] || continue
     name=${unit##*/}
@@ -27,29 +29,24 @@ install_system() {
       -e "s|/usr/share/catseye|$prefix/current/usr/share/catseye|g" \
       -e "s|/etc/catseye/rigs|$prefix/current/etc/catseye/rigs|g" \
       -e '/^Environment=CATSEYE_ENGINE_DIR=/d' -e "/^\[Service\]/a\\
-Environment=CATSEYE_ENGINE_DIR=$prefix/engines" "$unit" >"$staged/$name"
-    put "$staged/$name" "$root/etc/systemd/system/$name" || :
+Environment=CATSEYE_ENGINE_DIR=$prefix/engines" "$unit" >"$staged/$name" || return 1
+    put "$staged/$name" "$root/etc/systemd/system/$name" || return 1
   done
-  if put "$tree/usr/lib/sysusers.d/catseye.conf" "$root/etc/sysusers.d/catseye.conf" && has systemd-sysusers; then
-    as_root systemd-sysusers catseye.conf
-  fi
-  if put "$tree/usr/lib/tmpfiles.d/catseye.conf" "$root/etc/tmpfiles.d/catseye.conf" && has systemd-tmpfiles; then
-    as_root systemd-tmpfiles --create catseye.conf || :
-  fi
-  if put "$tree/usr/lib/udev/rules.d/60-catseye.rules" "$root/etc/udev/rules.d/60-catseye.rules" && has udevadm; then
-    as_root udevadm control --reload || :
-  fi
+  put "$tree/usr/lib/sysusers.d/catseye.conf" "$root/etc/sysusers.d/catseye.conf" || return 1
+  if [ -n "$changed" ] && has systemd-sysusers; then as_root systemd-sysusers catseye.conf || return 1; fi
+  put "$tree/usr/lib/tmpfiles.d/catseye.conf" "$root/etc/tmpfiles.d/catseye.conf" || return 1
+  if [ -n "$changed" ] && has systemd-tmpfiles; then as_root systemd-tmpfiles --create catseye.conf || :; fi
+  put "$tree/usr/lib/udev/rules.d/60-catseye.rules" "$root/etc/udev/rules.d/60-catseye.rules" || return 1
+  if [ -n "$changed" ] && has udevadm; then as_root udevadm control --reload || :; fi
   # settings of this machine stay as they are
   for file in "$tree"/etc/catseye/*.env; do
-    [ -f "$file" ] || continue
-    [ -e "$root/etc/catseye/${file##*/}" ] || put "$file" "$root/etc/catseye/${file##*/}" || :
+    [ -e "$root/etc/catseye/${file##*/}" ] || put "$file" "$root/etc/catseye/${file##*/}" || return 1
   done
   as_root systemctl daemon-reload
 }
 
 switch_to() {
-  ln -s "releases/$1" "$prefix/current.$$"
-  mv -T "$prefix/current.$$" "$prefix/current"
+  ln -sfn "releases/$1" "$prefix/current.$$" && mv -T "$prefix/current.$$" "$prefix/current" || return 1
   sync
 }
 
@@ -124,7 +121,7 @@ bring_up() { # OLD NEW
   fi
 }
 
-switch_to "$new"
+switch_to "$new" || fail "$prefix/current cannot be switched: is the disk full?"
 say "switched $new"
 why=
 if bring_up "$old" "$new" && healthy_program && { ! has_systemd || healthy_unit "$new"; }; then
@@ -133,8 +130,7 @@ if bring_up "$old" "$new" && healthy_program && { ! has_systemd || healthy_unit 
     { as_root mkdir -p "${link%/*}" && as_root ln -sfn "$prefix/current/usr/bin/catseye" "$link"; } 2>/dev/null || say "unlinked $link"
   fi
   if [ -n "$old" ] && [ "$old" != "$new" ]; then
-    ln -s "releases/$old" "$prefix/previous.$$"
-    mv -T "$prefix/previous.$$" "$prefix/previous"
+    { ln -sfn "releases/$old" "$prefix/previous.$$" && mv -T "$prefix/previous.$$" "$prefix/previous"; } || say "unlinked $prefix/previous"
   fi
   touch "$prefix/releases/$new"
   current=$(release_of current) previous=$(release_of previous) kept=0
@@ -157,7 +153,7 @@ fi
 say "failed $why"
 tell_journal
 if [ -n "$old" ] && [ "$old" != "$new" ] && [ -d "$prefix/releases/$old" ]; then
-  switch_to "$old"
+  switch_to "$old" || fail "$prefix/current cannot be switched back to $old: is the disk full?"
   if bring_up "$new" "$old"; then say "restored $old"; else say "broken $old: $why"; fi
 else
   unit=$(unit_of "$new")

@@ -119,6 +119,10 @@ pub static STOP: AtomicBool = AtomicBool::new(false);
 /// Runs the command.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // a reader that has seen enough, as `head`, ends the command in silence; a deploy tells when its connection is lost
+    if !matches!(arguments.command, Command::Deploy(_)) {
+        sigpipe::reset();
+    }
     let _ = miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().unicode(true).width(120).build())));
     // a second signal finds the flag set and ends the process at once
     let _ = ctrlc::set_handler(|| {

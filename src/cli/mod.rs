@@ -5,6 +5,7 @@
 mod check;
 mod completions;
 mod demo;
+mod deploy;
 mod diff;
 #[cfg(target_os = "linux")]
 mod doctor;
@@ -79,6 +80,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Build and check TensorRT engines.
     Engine(engine::Arguments),
+    /// Put catseye and a rig on another computer, over ssh.
+    Deploy(deploy::Arguments),
     /// Say whether this machine can run catseye, and what mends it.
     #[cfg(target_os = "linux")]
     Doctor(doctor::Arguments),
@@ -126,6 +129,10 @@ pub static STOP: AtomicBool = AtomicBool::new(false);
 /// Runs the command.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // a reader that has seen enough, as `head`, ends the command in silence; a deploy tells when its connection is lost
+    if !matches!(arguments.command, Command::Deploy(_)) {
+        sigpipe::reset();
+    }
     let _ = miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().unicode(true).width(120).build())));
     // a second signal finds the flag set and ends the process at once
     let _ = ctrlc::set_handler(|| {
@@ -152,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(&arguments, context),
         Command::Eval(arguments) => eval::run(&arguments, context),
         Command::Engine(arguments) => engine::run(&arguments, context),
+        Command::Deploy(arguments) => deploy::run(&arguments, context),
         #[cfg(target_os = "linux")]
         Command::Doctor(arguments) => doctor::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments),

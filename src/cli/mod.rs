@@ -178,6 +178,12 @@ pub fn check_output<'a>(out: &Path, sources: impl IntoIterator<Item = &'a Path>,
     }
 }
 
+/// The guide, whose commands are read below.
+#[cfg(test)]
+#[allow(dead_code)] // its other half is for `tests/guide.rs`
+#[path = "../../tests/common/guide.rs"]
+mod guide;
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -187,6 +193,41 @@ mod tests {
     #[test]
     fn arguments_that_name_each_other_are_there() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_of_the_guide_are_commands() {
+        let recipes = std::fs::read_to_string(guide::root().join("justfile")).unwrap();
+        let has_recipe = |name: &str| recipes.lines().any(|line| line.starts_with(name) && line.contains(':'));
+        let mut read = 0;
+        for block in guide::chapters().iter().flat_map(|chapter| guide::read(chapter).blocks) {
+            if block.is_pending || !matches!(block.to_do, guide::Use::Run { .. } | guide::Use::Read) {
+                continue;
+            }
+            for words in guide::commands(&block.text) {
+                let place = &block.place;
+                if let Some(arguments) = guide::arguments(&words) {
+                    let arguments = std::iter::once("catseye").chain(arguments.iter().map(String::as_str));
+                    let parsed = Arguments::command().try_get_matches_from(arguments);
+                    // what is wrong in it is for the block that shows the error
+                    let is_shown = matches!(block.to_do, guide::Use::Run { exit: 2 });
+                    assert!(parsed.is_ok() || is_shown, "{place}: {words:?}: {}", parsed.unwrap_err());
+                    read += 1;
+                }
+                let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
+                if let Some(example) = after("--example") {
+                    assert!(guide::root().join(format!("examples/{example}.rs")).is_file(), "{place}: {example}");
+                }
+                if let Some(recipe) = after("just").filter(|_| words[0] == "just") {
+                    assert!(has_recipe(recipe), "{place}: no recipe {recipe}");
+                }
+                let is_script = words[0].contains('/') && !words[0].starts_with(['/', '~', '$', '.']) && !words[0].contains('=');
+                if is_script && !words[0].starts_with("target/") {
+                    assert!(guide::root().join(&words[0]).is_file(), "{place}: no file {}", words[0]);
+                }
+            }
+        }
+        assert!(read > 30, "only {read} commands found");
     }
 
     #[test]

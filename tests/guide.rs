@@ -104,7 +104,7 @@ impl Shell {
 }
 
 fn lines(text: &str) -> Vec<&str> {
-    text.trim().lines().map(str::trim_end).collect()
+    text.trim_matches('\n').lines().map(str::trim_end).collect()
 }
 
 /// Whether lines are those of a pattern, in which a line of `...` is any lines.

@@ -5,6 +5,7 @@
 //! `catseye` on the path; `CATSEYE` names another program than the one that was built with the tests. Commands that need hardware
 //! are read by a unit test of the command line.
 
+#[allow(dead_code)] // the command line's unit test reads commands
 #[path = "common/guide.rs"]
 mod guide;
 
@@ -45,10 +46,9 @@ fn run_chapter(file: &str) {
         std::os::unix::fs::symlink(root().join(shared), folder.path().join(shared)).unwrap();
     }
     let shell = Shell::new(folder.path());
-    let mut printed = None;
+    let mut printed = None::<String>;
     for block in guide::read(file).blocks {
-        let said = take(&block, &shell, printed.take());
-        printed = said;
+        printed = take(&block, &shell, printed.take());
     }
 }
 
@@ -86,7 +86,8 @@ struct Shell {
 
 impl Shell {
     fn new(folder: &Path) -> Self {
-        let binary = std::env::var_os("CATSEYE").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_catseye")), PathBuf::from);
+        let binary =
+            std::env::var_os("CATSEYE").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_catseye")), PathBuf::from);
         let path = std::env::var("PATH").unwrap_or_default();
         Shell { folder: folder.to_owned(), path: format!("{}:{path}", binary.parent().unwrap().display()) }
     }
@@ -112,7 +113,9 @@ fn is_like(pattern: &[&str], found: &[&str]) -> bool {
     match pattern {
         [] => found.is_empty(),
         [any, rest @ ..] if any.trim() == "..." => (0..=found.len()).any(|skipped| is_like(rest, &found[skipped..])),
-        [line, rest @ ..] => found.split_first().is_some_and(|(first, found)| is_line(line, first) && is_like(rest, found)),
+        [line, rest @ ..] => {
+            found.split_first().is_some_and(|(first, found)| is_line(line, first) && is_like(rest, found))
+        }
     }
 }
 
@@ -135,7 +138,8 @@ fn patterns_are_held_against_what_was_printed() {
 fn every_chapter_is_tested_and_in_the_summary() {
     assert_eq!(guide::chapters(), CHAPTERS);
     let files = std::fs::read_dir(guide::folder()).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut files: Vec<String> = files.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".md")).collect();
+    let mut files: Vec<String> =
+        files.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".md")).collect();
     files.retain(|name| name != "SUMMARY.md" && !CHAPTERS.contains(&name.as_str()));
     assert!(files.is_empty(), "in no summary: {files:?}");
 }
@@ -201,6 +205,7 @@ fn is_documented(page: &str) -> bool {
 /// Whether code in the text is the path of something in the repository.
 fn is_of_repository(code: &str) -> bool {
     let is_path = code.contains('/') && !code.contains(|c: char| c.is_whitespace() || "*<>{}$".contains(c));
-    let folders = ["benches", "build", "calibration", "cuda", "docs", "examples", "fuzz", "sensors", "src", "tests", "training"];
+    let folders =
+        ["benches", "build", "calibration", "cuda", "docs", "examples", "fuzz", "sensors", "src", "tests", "training"];
     is_path && code.split('/').next().is_some_and(|first| folders.contains(&first))
 }

@@ -161,7 +161,8 @@ pub fn arguments(words: &[String]) -> Option<&[String]> {
         return Some(&words[words.iter().position(|word| word == "--")? + 1..]);
     }
     let at = words.iter().position(|word| word == "catseye" || word.ends_with("/catseye"))?;
-    let is_name = at > 0 && !words[..at].iter().all(|word| word.contains('=') || ["sudo", "-n", "--"].contains(&word.as_str()));
+    let is_name =
+        at > 0 && !words[..at].iter().all(|word| word.contains('=') || ["sudo", "-n", "--"].contains(&word.as_str()));
     let is_remote = words[0] == "ssh" && at == 2;
     (!is_name || is_remote).then(|| &words[at + 1..])
 }

@@ -152,7 +152,7 @@ fn links_lead_somewhere() {
             for link in guide::links(&line) {
                 assert!(is_there(&link), "{}", wrong(&link));
             }
-            for code in guide::code(&line).into_iter().filter(|code| is_of_repository(code)) {
+            for code in guide::code(&line).into_iter().filter(|code| guide::is_of_repository(code)) {
                 assert!(root().join(code).exists(), "{}", wrong(code));
             }
         }
@@ -200,12 +200,4 @@ fn is_documented(page: &str) -> bool {
         [kind, name] => text.contains(&format!("pub {kind} {name}")),
         _ => false,
     }
-}
-
-/// Whether code in the text is the path of something in the repository.
-fn is_of_repository(code: &str) -> bool {
-    let is_path = code.contains('/') && !code.contains(|c: char| c.is_whitespace() || "*<>{}$".contains(c));
-    let folders =
-        ["benches", "build", "calibration", "cuda", "docs", "examples", "fuzz", "sensors", "src", "tests", "training"];
-    is_path && code.split('/').next().is_some_and(|first| folders.contains(&first))
 }

@@ -221,10 +221,8 @@ mod tests {
                 if let Some(recipe) = after("just").filter(|_| words[0] == "just") {
                     assert!(has_recipe(recipe), "{place}: no recipe {recipe}");
                 }
-                let is_script =
-                    words[0].contains('/') && !words[0].starts_with(['/', '~', '$', '.']) && !words[0].contains('=');
-                if is_script && !words[0].starts_with("target/") {
-                    assert!(guide::root().join(&words[0]).is_file(), "{place}: no file {}", words[0]);
+                for path in words.iter().filter(|word| guide::is_of_repository(word)) {
+                    assert!(guide::root().join(path).exists(), "{place}: no {path}");
                 }
             }
         }

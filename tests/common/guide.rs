@@ -166,3 +166,10 @@ pub fn arguments(words: &[String]) -> Option<&[String]> {
     let is_remote = words[0] == "ssh" && at == 2;
     (!is_name || is_remote).then(|| &words[at + 1..])
 }
+
+/// Whether code in the text, or a word of a command, is the path of something in the repository.
+pub fn is_of_repository(code: &str) -> bool {
+    let is_path = code.contains('/') && !code.contains(|c: char| c.is_whitespace() || "*<>{}$,@".contains(c));
+    let folders = "benches build calibration cross cuda docs examples fuzz models sensors src tests training";
+    is_path && code.split('/').next().is_some_and(|first| folders.split(' ').any(|folder| folder == first))
+}

@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn commands_of_the_guide_are_commands() {
         let recipes = std::fs::read_to_string(guide::root().join("justfile")).unwrap();
-        let is_recipe = |line: &str, name| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', ':']));
+        let is_recipe =
+            |line: &str, name: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', ':']));
         let mut read = 0;
         for block in guide::chapters().iter().flat_map(|chapter| guide::read(chapter).blocks) {
             if block.is_pending || !matches!(block.to_do, guide::Use::Run { .. } | guide::Use::Read) {

@@ -211,7 +211,7 @@ mod tests {
                     let arguments = std::iter::once("catseye").chain(arguments.iter().map(String::as_str));
                     let wrong = Arguments::command().try_get_matches_from(arguments).err();
                     // help and versions go to the other stream
-                    let wrong = wrong.filter(clap::Error::use_stderr);
+                    let wrong = wrong.filter(clap::Error::use_stderr).map(|wrong| wrong.to_string());
                     let is_shown = matches!(block.to_do, guide::Use::Run { exit: 2 });
                     assert_eq!(wrong.is_some(), is_shown, "{place}: {words:?}: {wrong:?}");
                     read += 1;

@@ -199,6 +199,12 @@ pub fn check_output<'a>(out: &Path, sources: impl IntoIterator<Item = &'a Path>,
     }
 }
 
+/// The guide, whose commands are read below.
+#[cfg(test)]
+#[allow(dead_code)] // its other half is for `tests/guide.rs`
+#[path = "../../tests/common/guide.rs"]
+mod guide;
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -208,6 +214,42 @@ mod tests {
     #[test]
     fn arguments_that_name_each_other_are_there() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_of_the_guide_are_commands() {
+        let recipes = std::fs::read_to_string(guide::root().join("justfile")).unwrap();
+        let is_recipe =
+            |line: &str, name: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', ':']));
+        let mut read = 0;
+        for block in guide::chapters().iter().flat_map(|chapter| guide::read(chapter).blocks) {
+            if block.is_pending || !matches!(block.to_do, guide::Use::Run { .. } | guide::Use::Read) {
+                continue;
+            }
+            for words in guide::commands(&block.text) {
+                let place = &block.place;
+                if let Some(arguments) = guide::arguments(&words) {
+                    let arguments = std::iter::once("catseye").chain(arguments.iter().map(String::as_str));
+                    let wrong = Arguments::command().try_get_matches_from(arguments).err();
+                    // help and versions go to the other stream
+                    let wrong = wrong.filter(clap::Error::use_stderr).map(|wrong| wrong.to_string());
+                    let is_shown = matches!(block.to_do, guide::Use::Run { exit: 2 });
+                    assert_eq!(wrong.is_some(), is_shown, "{place}: {words:?}: {wrong:?}");
+                    read += 1;
+                }
+                let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
+                if let Some(example) = after("--example") {
+                    assert!(guide::root().join(format!("examples/{example}.rs")).is_file(), "{place}: {example}");
+                }
+                if let Some(recipe) = after("just").filter(|_| words[0] == "just") {
+                    assert!(recipes.lines().any(|line| is_recipe(line, recipe)), "{place}: no recipe {recipe}");
+                }
+                for path in words.iter().filter(|word| guide::is_of_repository(word)) {
+                    assert!(guide::root().join(path).exists(), "{place}: no {path}");
+                }
+            }
+        }
+        assert!(read > 30, "only {read} commands found");
     }
 
     #[test]

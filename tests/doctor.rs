@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use catseye::doctor::fatbin::{FatbinError, architectures, architectures_of};
 use catseye::doctor::{Facts, Finding, Machine, Report, Root, examine};
 use catseye::header::sha256_hex;
-use catseye_calibration::rig::{Can, Model, Rig};
+use catseye_calibration::rig::{Can, Model, Rig, Source};
 
 /// Where TensorRT's library is on the boards of the fixtures.
 const BOARD_LIBRARIES: &str = "usr/lib/aarch64-linux-gnu";
@@ -349,8 +349,9 @@ fn a_rig_is_held_against_the_machine() {
         Model::new("road", Some("road.onnx".into()), vec![camera.clone()]),
         Model::new("lost", Some("lost.onnx".into()), vec![camera.clone()]),
     ];
-    for (sensor, source) in [(camera.as_str(), "/dev/video0"), ("powertrain", "can0"), ("chassis", "can7")] {
-        rig.sources.insert(sensor.to_owned(), source.to_owned());
+    rig.sources.insert(camera.clone(), Source::Device("/dev/video0".into()));
+    for (bus, interface) in [("powertrain", "can0"), ("chassis", "can7")] {
+        rig.sources.insert(bus.to_owned(), Source::Can(interface.to_owned()));
     }
     std::fs::write(&path, rig.to_toml()).unwrap();
     let look = || examine(&machine(folder.path(), Some(&path)));

@@ -1,14 +1,14 @@
 //! A rig on this machine: whether it is right, its live sources are there, and its models and their engines too.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::path::Path;
 
-use catseye_calibration::rig::{Model as RigModel, Rig};
+use catseye_calibration::rig::{Model as RigModel, Rig, Source, Udp};
 
 use super::engines::Shelf;
 use super::gpu::Gpu;
 use super::{Finding, Machine, cameras, can, list_text};
-use crate::live::{camera, lidar};
+use crate::pipeline::Files;
 use crate::stages::infer::Model;
 
 pub fn check(machine: &Machine) -> Vec<Finding> {
@@ -37,47 +37,46 @@ fn whole(rig: &Rig, path: &Path) -> Finding {
 }
 
 /// A sensor's live source, judged by the driver that would take it and by what is there.
-fn live(machine: &Machine, rig: &Rig, sensor: &str, source: &str) -> Finding {
-    if let Some(found) = rig.cameras.iter().find(|one| one.name == sensor) {
-        return match camera::driver(found, source) {
-            Err(error) => {
-                Finding::red(sensor, error.to_string(), "give it a format that a camera sends, as `format = \"nv12\"`")
-            }
-            Ok(_) => of_camera(machine, sensor, source),
-        };
+fn live(machine: &Machine, rig: &Rig, sensor: &str, source: &Source) -> Finding {
+    let mend = "see \"Live sensors\" in the README for sources and formats";
+    let driver = rig.sensor(sensor).map(|found| crate::live::driver(&found, source, rig, &Files::new()));
+    match driver {
+        Some(Err(error)) => return Finding::red(sensor, error.to_string(), mend),
+        None | Some(Ok(None)) => {
+            return Finding::red(sensor, format!("{source}: no such sensor can be live from it"), mend);
+        }
+        Some(Ok(Some(_))) => {}
     }
-    if let Some(found) = rig.lidars.iter().find(|one| one.name == sensor) {
-        return match lidar::driver(found, source) {
-            Err(error) => Finding::red(
-                sensor,
-                error.to_string(),
-                "give it a source and a model as in the README, \"Live sensors\"",
-            ),
-            Ok(_) => of_lidar(machine, sensor, source),
-        };
-    }
-    if rig.cans.iter().any(|one| one.name == sensor) {
-        return match can::is_there(machine, source) {
-            Ok(()) => Finding::green(sensor, format!("{source} is there")),
+    match source {
+        Source::Device(path) => of_camera(machine, sensor, source, Some(path)),
+        Source::Bus(bus) => {
+            let found = machine.facts.cameras.iter().find(|camera| camera.bus == *bus);
+            of_camera(machine, sensor, source, found.map(|camera| Path::new(&camera.path)))
+        }
+        Source::Can(interface) => match can::is_there(machine, interface) {
+            Ok(()) => Finding::green(sensor, format!("{interface} is there")),
             Err(cause) => Finding::red(
                 sensor,
                 cause,
-                format!("`sudo ip link set {source} up type can bitrate 500000`, or mend its `source`"),
+                format!("`sudo ip link set {interface} up type can bitrate 500000`, or mend its `source`"),
             ),
-        };
+        },
+        Source::Udp(udp) | Source::Radar { udp, .. } => of_udp(machine, sensor, udp),
+        Source::Serial { device, .. } if machine.root.exists(&device.to_string_lossy()) => {
+            Finding::green(sensor, format!("{} is there", device.display()))
+        }
+        Source::Serial { device, .. } => {
+            Finding::red(sensor, format!("{} is not there", device.display()), "plug it in, or mend its `source`")
+        }
+        Source::Tcp(host) => Finding::green(sensor, format!("{host} is asked when it runs")),
+        Source::ImuSignals { bus, .. } | Source::UltrasonicSignals { bus, .. } => {
+            Finding::green(sensor, format!("comes with the bus {bus}"))
+        }
     }
-    Finding::red(
-        sensor,
-        format!("{source:?}: only cameras, lidars and CAN buses can be live yet"),
-        "remove its `source`",
-    )
 }
 
-fn of_camera(machine: &Machine, sensor: &str, source: &str) -> Finding {
-    let path = match source.strip_prefix("bus:") {
-        None => machine.root.exists(source).then(|| source.to_owned()),
-        Some(bus) => machine.facts.cameras.iter().find(|camera| camera.bus == bus).map(|camera| camera.path.clone()),
-    };
+fn of_camera(machine: &Machine, sensor: &str, source: &Source, path: Option<&Path>) -> Finding {
+    let path = path.map(|path| path.to_string_lossy().into_owned()).filter(|path| machine.root.exists(path));
     let Some(path) = path else {
         let there =
             list_text(machine.facts.cameras.iter().map(|camera| format!("{} (bus:{})", camera.path, camera.bus)));
@@ -95,22 +94,16 @@ fn of_camera(machine: &Machine, sensor: &str, source: &str) -> Finding {
     Finding::green(sensor, format!("{source} is there"))
 }
 
-fn of_lidar(machine: &Machine, sensor: &str, source: &str) -> Finding {
-    let Some(address) = source.strip_prefix("udp://").and_then(|address| address.parse::<SocketAddr>().ok()) else {
-        return Finding::red(
-            sensor,
-            format!("{source:?} is no address"),
-            "write it as `source = \"udp://0.0.0.0:2368\"`",
-        );
-    };
+fn of_udp(machine: &Machine, sensor: &str, udp: &Udp) -> Finding {
+    let address = udp.address;
     // whether a port is free is asked of the machine that this is; the socket is closed at once
     if machine.root.is_here()
         && let Err(error) = UdpSocket::bind(address)
     {
         let mend = format!("`sudo ss -ulpn 'sport = :{}'` names who has it", address.port());
-        return Finding::red(sensor, format!("{source} cannot be listened to: {error}"), mend);
+        return Finding::red(sensor, format!("{address} cannot be listened to: {error}"), mend);
     }
-    Finding::green(sensor, format!("{source} is free"))
+    Finding::green(sensor, format!("{address} is free"))
 }
 
 fn of_model(machine: &Machine, rig: &Rig, model: &RigModel, shelf: Option<&Shelf>) -> Finding {

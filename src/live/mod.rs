@@ -422,7 +422,7 @@ fn sources(rig: &Rig, files: &Files) -> Result<Vec<LiveSensor>, LiveError> {
 }
 
 /// The driver of one sensor; `None` for a source that such a sensor cannot have.
-fn driver(
+pub(crate) fn driver(
     sensor: &SensorInfo<'_>,
     source: &RigSource,
     rig: &Rig,

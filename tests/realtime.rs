@@ -269,8 +269,10 @@ struct Hanging(u32);
 impl Planner for Hanging {
     fn plan(&mut self, _: &WorldModel, _: &mut Plan) {
         self.0 += 1;
-        while self.0 > 2 {
-            std::thread::sleep(Duration::from_secs(1));
+        if self.0 > 2 {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
         }
     }
 }

@@ -129,7 +129,7 @@ fn of_model(machine: &Machine, rig: &Rig, model: &RigModel, shelf: Option<&Shelf
     if shelf.of_model(&sha256).any(|engine| engine.key.precision == precision && engine.batch() == Some(batch)) {
         return Finding::green(
             subject,
-            format!("{shown} is there, and its engine of {precision} for {batch} cameras too"),
+            format!("{shown} is there, and its engine of {precision} with a batch of {batch} too"),
         );
     }
     let size = model.input_width_px.zip(model.input_height_px);
@@ -137,7 +137,7 @@ fn of_model(machine: &Machine, rig: &Rig, model: &RigModel, shelf: Option<&Shelf
     Finding::yellow(
         subject,
         format!(
-            "{shown} is there, but no engine of {precision} for {batch} cameras on {}: it runs on the CPU",
+            "{shown} is there, but no engine of {precision} with a batch of {batch} on {}: it runs on the CPU",
             gpu.name
         ),
         format!("`catseye engine build {shown} --precision {precision} --batch {batch}{size}`"),

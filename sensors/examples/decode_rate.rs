@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Everything is read first. Then each line on standard input asks for one pass, which is answered by a line of JSON:
-//! how long it took, what was taken and what came of it. So whoever asks can let another decoder run in between. FRAMES
+//! the processor's time it took, what was taken and what came of it. So whoever asks can let another decoder run in between. FRAMES
 //! are records of 70 bytes: identifier (bit 31: of 29 bits), whether it is CAN FD, length, payload. PACKETS are stamps
 //! in ns (8 bytes), lengths (4 bytes) and payloads. Numbers are little-endian. VALUES gets a line
 //! `FRAME,MESSAGE,SIGNAL,VALUE` for each value of the frames, before the first pass.
@@ -24,9 +24,12 @@ use std::fmt::Display;
 use std::fs;
 use std::hint::black_box;
 use std::io::{self, BufRead, BufWriter, Write};
-use std::time::Instant;
+use std::time::Duration;
 
 type Failure = Box<dyn Error>;
+
+/// More frames than a recording has.
+const FRAMES_A_PASS: u16 = 100;
 
 /// What a pass took and gave.
 #[derive(Default)]
@@ -54,12 +57,18 @@ fn main() -> Result<(), Failure> {
 fn serve(mut pass: impl FnMut() -> Pass) -> Result<(), Failure> {
     for line in io::stdin().lock().lines() {
         line?;
-        let start = Instant::now();
+        let start = cpu_time()?;
         let Pass { inputs, outputs, refused } = pass();
-        let ns = start.elapsed().as_nanos();
+        let ns = cpu_time()?.saturating_sub(start).as_nanos();
         println!("{{\"ns\": {ns}, \"inputs\": {inputs}, \"outputs\": {outputs}, \"refused\": {refused}}}");
     }
     Ok(())
+}
+
+/// What this thread has had of a processor, which others on the machine cannot lengthen.
+fn cpu_time() -> Result<Duration, Failure> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
 }
 
 fn read(path: &str) -> Result<Vec<u8>, Failure> {
@@ -154,13 +163,16 @@ fn turning(mut decoder: impl LidarDecoder, path: &str) -> Result<(), Failure> {
 fn ouster(metadata: &str, path: &str) -> Result<(), Failure> {
     let metadata = OusterMetadata::from_json(&read(metadata)?)?;
     let geometry = OusterGeometry::new(&metadata);
-    let packets = packets(path)?;
+    let mut packets = packets(path)?;
+    let mut decoder = OusterDecoder::new(metadata);
     let (mut frame, mut points) = (OusterFrame::default(), Vec::new());
     serve(|| {
         let mut pass = Pass { inputs: packets.len(), ..Pass::default() };
-        // frames that were there before would be late
-        let mut decoder = OusterDecoder::new(metadata.clone());
-        for (_, payload) in &packets {
+        for (_, payload) in &mut packets {
+            // frames that were there before would be late: each pass is the turns that follow
+            if let Some([low, high]) = payload.get_mut(2..4) {
+                [*low, *high] = (u16::from_le_bytes([*low, *high]).wrapping_add(FRAMES_A_PASS)).to_le_bytes();
+            }
             match decoder.decode(payload, &mut frame) {
                 Ok(true) => pass.outputs += geometry.points(black_box(&frame), &mut points).points,
                 Ok(false) => {}

@@ -2,7 +2,8 @@
 # Runs fuzz targets, each for so many seconds of processor time, so that a busy machine shortens nothing; two at a time
 # unless JOBS says otherwise. Ends with 1 if a target found something, which is kept in fuzz/artifacts. Seeds are in
 # fuzz/corpus and are left as they are; what the fuzzer finds, and each target's log, goes to fuzz/found. Needs a nightly
-# toolchain. DECODERS=1 leaves out what lies above the sensors and the calibration, and SANITIZER=none the address
+# toolchain. An input may take two minutes by the clock, for a busy machine stands still now and then. DECODERS=1 leaves
+# out what lies above the sensors and the calibration, and SANITIZER=none the address
 # sanitizer: together they build in a fraction of the time. CARGO_TARGET_DIR says where.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,7 +15,7 @@ if [ "${1:-}" = --one ]; then
     seconds=$2
     target=$3
     mkdir -p "fuzz/found/$target" "fuzz/artifacts/$target"
-    "$binaries/$target" "fuzz/found/$target" "fuzz/corpus/$target" -timeout=20 -rss_limit_mb=4096 -max_len=16384 \
+    "$binaries/$target" "fuzz/found/$target" "fuzz/corpus/$target" -timeout=120 -rss_limit_mb=4096 -max_len=16384 \
         -print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/" >"fuzz/found/$target.log" 2>&1 &
     process=$!
     while used=$(ps -o cputimes= -p "$process"); do

@@ -314,20 +314,20 @@ impl Message {
     }
 
     fn value(&self, signal: &Signal, frame: &CanFrame) -> Option<f64> {
-        if frame.len < self.len_bytes || !self.selects(signal, frame.payload()) {
+        if frame.len < self.len_bytes || !self.selects(signal, frame) {
             return None;
         }
-        Some(signal.physical(signal.layout.raw(frame.payload())?))
+        Some(signal.physical(signal.layout.raw(frame)?))
     }
 
     /// Whether every multiplexer above the signal selects it. Ends because compiled gates form no circle.
-    fn selects(&self, signal: &Signal, payload: &[u8]) -> bool {
+    fn selects(&self, signal: &Signal, frame: &CanFrame) -> bool {
         let mut gate = signal.gate.as_ref();
         while let Some(current) = gate {
             let Some(multiplexer) = self.signals.get(current.multiplexer) else {
                 return false;
             };
-            let Some(raw) = multiplexer.layout.raw(payload) else {
+            let Some(raw) = multiplexer.layout.raw(frame) else {
                 return false;
             };
             if !current.ranges.iter().any(|(low, high)| (*low..=*high).contains(&raw)) {
@@ -410,15 +410,21 @@ enum Order {
 }
 
 /// A signal's place in the payload: bytes `first..=last` read as one integer in that order, shifted right by `shift`,
-/// of which the lowest `width` bits are the signal.
+/// of which the lowest `width` bits are the signal. Bytes that are no more than eight are extended to eight, so that
+/// they are one load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Layout {
     order: Order,
-    first: usize,
-    last: usize,
-    shift: u32,
-    width: u32,
+    first: u8,
+    last: u8,
+    shift: u8,
+    width: u8,
+    /// How long a payload must be.
+    end: u8,
 }
+
+/// The bytes of a load.
+const WORD_BYTES: u32 = 8;
 
 impl Layout {
     /// From the numbers in the file. Bit `8 * byte + n` is the bit of weight 2^n in that byte, for both orders.
@@ -431,29 +437,33 @@ impl Layout {
             Order::LittleEndian => start_bit % 8,
             Order::BigEndian => 7 - start_bit % 8,
         };
-        let end = skipped + width;
-        let byte_count = end.div_ceil(8);
-        let first = (start_bit / 8) as usize;
-        let last = first + byte_count as usize - 1;
-        if last >= MAX_PAYLOAD_BYTES {
+        let begin = start_bit / 8;
+        let end = begin + (skipped + width).div_ceil(8);
+        if end > MAX_PAYLOAD_BYTES as u32 {
             return None;
         }
+        let first = begin.min(MAX_PAYLOAD_BYTES as u32 - WORD_BYTES);
+        let last = (end - 1).max(first + WORD_BYTES - 1);
         let shift = match order {
-            Order::LittleEndian => skipped,
-            Order::BigEndian => 8 * byte_count - end,
+            Order::LittleEndian => 8 * (begin - first) + skipped,
+            Order::BigEndian => 8 * (last + 1 - begin) - skipped - width,
         };
-        Some(Self { order, first, last, shift, width })
+        let [first, last, shift, width, end] = [first, last, shift, width, end].map(|number| number as u8);
+        Some(Self { order, first, last, shift, width, end })
     }
 
     /// The signal's bits as a number, `None` where the payload is too short.
-    fn raw(&self, payload: &[u8]) -> Option<u64> {
-        let bytes = payload.get(self.first..=self.last)?;
-        let join = |window: u128, byte: &u8| (window << 8) | u128::from(*byte);
-        let window = match self.order {
-            Order::LittleEndian => bytes.iter().rev().fold(0, join),
-            Order::BigEndian => bytes.iter().fold(0, join),
+    fn raw(&self, frame: &CanFrame) -> Option<u64> {
+        if frame.len < self.end {
+            return None;
+        }
+        let bytes = frame.data.get(usize::from(self.first)..=usize::from(self.last))?;
+        let window = match (<&[u8; WORD_BYTES as usize]>::try_from(bytes), self.order) {
+            (Ok(word), Order::LittleEndian) => u64::from_le_bytes(*word) >> self.shift,
+            (Ok(word), Order::BigEndian) => u64::from_be_bytes(*word) >> self.shift,
+            (Err(_), order) => joined(bytes, order, self.shift),
         };
-        Some((window >> self.shift) as u64 & (u64::MAX >> (64 - self.width)))
+        Some(window & (u64::MAX >> (64 - self.width)))
     }
 
     /// The raw number read as two's complement of the signal's width.
@@ -461,6 +471,16 @@ impl Layout {
         let unused = 64 - self.width;
         ((raw << unused) as i64) >> unused
     }
+}
+
+/// Nine bytes, which the widest signals take where they begin within a byte, shifted.
+fn joined(bytes: &[u8], order: Order, shift: u8) -> u64 {
+    let join = |window: u128, byte: &u8| (window << 8) | u128::from(*byte);
+    let window = match order {
+        Order::LittleEndian => bytes.iter().rev().fold(0, join),
+        Order::BigEndian => bytes.iter().fold(0, join),
+    };
+    (window >> shift) as u64
 }
 
 /// UTF-8 where it is valid, else every byte the Latin-1 character of its number. A byte-order mark is dropped.
@@ -571,10 +591,10 @@ fn compile_signal(
     let expected = match number {
         Number::Float32 => 32,
         Number::Float64 => 64,
-        Number::Unsigned | Number::Signed => layout.width,
+        Number::Unsigned | Number::Signed => layout.width.into(),
     };
-    if layout.width != expected {
-        return Err(DbcError::FloatWidth { at, expected, found: layout.width });
+    if u32::from(layout.width) != expected {
+        return Err(DbcError::FloatWidth { at, expected, found: layout.width.into() });
     }
     Ok(Signal { name: signal.name.clone(), unit: signal.unit.clone(), factor, offset, layout, number, gate: None })
 }
@@ -914,7 +934,8 @@ SG_MUL_VAL_ 257 LEAF MIDDLE 5-7, 9-9;
                     raw | (u64::from((payload[position / 8] >> (position % 8)) & 1) << weight)
                 })
             });
-            prop_assert_eq!(layout.and_then(|layout| layout.raw(&payload)), walked);
+            let frame = frame(1, &payload);
+            prop_assert_eq!(layout.and_then(|layout| layout.raw(&frame)), walked);
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! Columns of packets into frames.
 
 use super::metadata::OusterMetadata;
-use super::packet::{LidarPacket, OusterPacketError, PacketColumn, PacketLayout, PixelLayout, ReturnLayout};
+use super::packet::{LidarPacket, OusterPacketError, PacketColumn, PacketLayout, PixelLayout, ReturnLayout, Run};
 use std::mem;
 
 /// A packet from this many frames ago is late; from farther back, the sensor has started its count anew.
@@ -101,6 +101,8 @@ pub struct OusterDecoder {
     /// Columns that make a frame complete: whole packets that the sensor's window touches.
     expected_columns: usize,
     building: OusterFrame,
+    /// Columns of the packet at hand.
+    run: Run,
     arrived_columns: usize,
     /// The frame that is being built.
     current: Option<FrameKey>,
@@ -117,6 +119,7 @@ impl OusterDecoder {
         let sent = packets.filter(|first| (*first..first + size).any(|column| metadata.window_has(column))).count();
         Self {
             layout: PacketLayout::new(&metadata),
+            run: Run::new(metadata.rows, metadata.profile.pixel()),
             expected_columns: sent * size,
             metadata,
             building: OusterFrame::default(),
@@ -169,6 +172,7 @@ impl OusterDecoder {
         self.building.invalid_columns = columns.clone().filter(|column| column.arrived && !column.is_valid()).count();
         let stamps_ns = columns.filter(|column| column.is_valid()).map(|column| column.stamp_ns);
         self.building.stamp_ns = stamps_ns.min().unwrap_or(0);
+        self.building.empty_invalid();
         count(&mut self.counts.frames);
         let missing = self.building.missing_columns as u64;
         self.counts.missing_columns = self.counts.missing_columns.saturating_add(missing);
@@ -203,18 +207,32 @@ impl OusterDecoder {
 
     fn put(&mut self, packet: &LidarPacket) {
         let pixel = self.metadata.profile.pixel();
+        self.run.clear();
         for column in packet.columns() {
-            match self.building.put(&column, pixel) {
-                Put::Taken => self.arrived_columns += 1,
-                Put::Duplicate => count(&mut self.counts.duplicate_columns),
-                Put::Stray => count(&mut self.counts.stray_columns),
+            match self.building.place(&column) {
+                Place::Pixels(at) => {
+                    self.arrived_columns += 1;
+                    if !self.run.takes(at, &column) {
+                        self.building.put(&self.run, pixel);
+                        self.run.clear();
+                        self.run.takes(at, &column);
+                    }
+                }
+                Place::Empty => self.arrived_columns += 1,
+                Place::Duplicate => count(&mut self.counts.duplicate_columns),
+                Place::Stray => count(&mut self.counts.stray_columns),
             }
         }
+        self.building.put(&self.run, pixel);
     }
 }
 
-enum Put {
-    Taken,
+/// Where a column goes.
+enum Place {
+    /// Its pixels go into the images.
+    Pixels(usize),
+    /// It is not valid.
+    Empty,
     Duplicate,
     Stray,
 }
@@ -222,34 +240,53 @@ enum Put {
 impl OusterFrame {
     fn begin(&mut self, frame_id: u16, rows: usize, columns: usize, pixel: &PixelLayout) {
         self.frame_id = frame_id;
-        reset(&mut self.columns, columns);
-        reset(&mut self.near_ir, rows * columns);
+        self.columns.clear();
+        self.columns.resize(columns, OusterColumn::default());
+        self.near_ir.resize(rows * columns, 0);
         let mut layouts = pixel.returns.iter();
         for images in &mut self.returns {
             images.begin(rows * columns, layouts.next());
         }
     }
 
-    fn put(&mut self, column: &PacketColumn, pixel: &PixelLayout) -> Put {
+    /// Notes that a column has come.
+    fn place(&mut self, column: &PacketColumn) -> Place {
         let at = usize::from(column.measurement);
-        let width = self.columns.len();
         match self.columns.get_mut(at) {
-            None => return Put::Stray,
-            Some(place) if place.arrived => return Put::Duplicate,
+            None => Place::Stray,
+            Some(place) if place.arrived => Place::Duplicate,
             Some(place) if column.is_valid() => {
                 let PacketColumn { stamp_ns, measurement, status, .. } = *column;
                 *place = OusterColumn { stamp_ns, measurement, status, arrived: true };
+                Place::Pixels(at)
             }
             Some(place) => {
                 place.arrived = true;
-                return Put::Taken;
+                Place::Empty
             }
         }
-        write(&mut self.near_ir, at, width, column.values(pixel.near_ir).map(|value| value as u16));
+    }
+
+    fn put(&mut self, run: &Run, pixel: &PixelLayout) {
+        let width = self.columns.len();
+        run.write((pixel, pixel.near_ir), &mut self.near_ir, width, |value| value as u16);
         for (images, layout) in self.returns.iter_mut().zip(pixel.returns) {
-            images.put(column, at, width, layout);
+            images.put(run, width, pixel, layout);
         }
-        Put::Taken
+    }
+
+    /// Empties the columns that hold nothing: what is in the images before a frame is begun is from an earlier one.
+    fn empty_invalid(&mut self) {
+        let width = self.columns.len();
+        for (at, _) in self.columns.iter().enumerate().filter(|(_, column)| !column.is_valid()) {
+            self.near_ir.iter_mut().skip(at).step_by(width).for_each(|value| *value = 0);
+            for images in &mut self.returns {
+                images.range_mm.iter_mut().skip(at).step_by(width).for_each(|value| *value = 0);
+                images.reflectivity.iter_mut().skip(at).step_by(width).for_each(|value| *value = 0);
+                images.signal.iter_mut().skip(at).step_by(width).for_each(|value| *value = 0);
+                images.flags.iter_mut().skip(at).step_by(width).for_each(|value| *value = 0);
+            }
+        }
     }
 }
 
@@ -257,32 +294,20 @@ impl OusterReturn {
     fn begin(&mut self, pixels: usize, layout: Option<&ReturnLayout>) {
         let used = if layout.is_some() { pixels } else { 0 };
         let with_signal = if layout.is_some_and(|layout| layout.signal.is_some()) { pixels } else { 0 };
-        reset(&mut self.range_mm, used);
-        reset(&mut self.reflectivity, used);
-        reset(&mut self.signal, with_signal);
-        reset(&mut self.flags, used);
+        self.range_mm.resize(used, 0);
+        self.reflectivity.resize(used, 0);
+        self.signal.resize(with_signal, 0);
+        self.flags.resize(used, 0);
     }
 
-    fn put(&mut self, column: &PacketColumn, at: usize, width: usize, layout: &ReturnLayout) {
-        write(&mut self.range_mm, at, width, column.values(layout.range_mm));
-        write(&mut self.reflectivity, at, width, column.values(layout.reflectivity).map(|value| value as u8));
-        write(&mut self.flags, at, width, column.values(layout.flags).map(|value| value as u8));
+    fn put(&mut self, run: &Run, width: usize, pixel: &PixelLayout, layout: &ReturnLayout) {
+        run.write((pixel, layout.range_mm), &mut self.range_mm, width, |value| value);
+        run.write((pixel, layout.reflectivity), &mut self.reflectivity, width, |value| value as u8);
+        run.write((pixel, layout.flags), &mut self.flags, width, |value| value as u8);
         if let Some(signal) = layout.signal {
-            write(&mut self.signal, at, width, column.values(signal).map(|value| value as u16));
+            run.write((pixel, signal), &mut self.signal, width, |value| value as u16);
         }
     }
-}
-
-/// Writes the values of all beams into one column of an image.
-fn write<T>(image: &mut [T], column: usize, width: usize, values: impl Iterator<Item = T>) {
-    for (pixel, value) in image.iter_mut().skip(column).step_by(width).zip(values) {
-        *pixel = value;
-    }
-}
-
-fn reset<T: Copy + Default>(values: &mut Vec<T>, length: usize) {
-    values.clear();
-    values.resize(length, T::default());
 }
 
 fn count(counter: &mut u64) {

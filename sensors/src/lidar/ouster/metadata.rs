@@ -5,7 +5,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 /// The most beams and columns of any sensor, with room to spare.
-const MAX_ROWS: usize = 256;
+pub(super) const MAX_ROWS: usize = 256;
 const MAX_COLUMNS: usize = 8192;
 const DEFAULT_COLUMNS_PER_PACKET: usize = 16;
 

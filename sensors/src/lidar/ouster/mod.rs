@@ -451,6 +451,110 @@ mod tests {
         digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Points by the formula as it is written down, one pixel after the other, to compare bits with.
+    fn plain_points(metadata: &OusterMetadata, frame: &OusterFrame) -> Vec<Point> {
+        let rad = |degrees: f64| degrees * std::f64::consts::PI / 180.0;
+        let step_rad = 2.0 * std::f64::consts::PI / metadata.columns as f64;
+        let (origin_x, origin_z) = (metadata.beam_to_lidar_mm[3], metadata.beam_to_lidar_mm[11]);
+        let origin = if origin_z == 0.0 { origin_x } else { libm::hypot(origin_x, origin_z) };
+        let m = metadata.lidar_to_sensor_mm;
+        let mut points = Vec::new();
+        for (at, column) in frame.columns.iter().enumerate().filter(|(_, column)| column.is_valid()) {
+            let encoder_rad = 2.0 * std::f64::consts::PI - at as f64 * step_rad;
+            let (encoder_cos, encoder_sin) = (libm::cos(encoder_rad), libm::sin(encoder_rad));
+            for (images, return_number) in frame.returns.iter().zip(1..) {
+                for (row, line) in
+                    images.range_mm.chunks_exact(metadata.columns).enumerate().filter(|(_, l)| l[at] != 0)
+                {
+                    let (azimuth, altitude) = (
+                        -metadata.beam_azimuth_deg[row] * std::f64::consts::PI / 180.0,
+                        rad(metadata.beam_altitude_deg[row]),
+                    );
+                    let cos = encoder_cos * libm::cos(azimuth) - encoder_sin * libm::sin(azimuth);
+                    let sin = encoder_sin * libm::cos(azimuth) + encoder_cos * libm::sin(azimuth);
+                    let along = f64::from(line[at]) - origin;
+                    let x = along * libm::cos(altitude) * cos + origin_x * encoder_cos;
+                    let y = along * libm::cos(altitude) * sin + origin_x * encoder_sin;
+                    let z = along * libm::sin(altitude) + origin_z;
+                    let axis = |row: usize| (m[row] * x + m[row + 1] * y + m[row + 2] * z + m[row + 3]) * 1e-3;
+                    points.push(Point {
+                        x_m: axis(0) as f32,
+                        y_m: axis(4) as f32,
+                        z_m: axis(8) as f32,
+                        intensity: f32::from(images.reflectivity[row * metadata.columns + at]),
+                        offset_ns: (column.stamp_ns - frame.stamp_ns) as i32,
+                        ring: row as u16,
+                        return_number,
+                    });
+                }
+            }
+        }
+        points
+    }
+
+    fn check_bits(metadata: &OusterMetadata, frame: &OusterFrame) {
+        let bits = |point: &Point| {
+            let Point { x_m, y_m, z_m, intensity, offset_ns, ring, return_number } = *point;
+            ([x_m, y_m, z_m, intensity].map(f32::to_bits), offset_ns, ring, return_number)
+        };
+        // what an earlier, larger frame left must not be seen
+        let mut points = vec![Point { x_m: 7.0, ..Point::default() }; 300_000];
+        OusterGeometry::new(metadata).points(frame, &mut points);
+        let expected = plain_points(metadata, frame);
+        assert!(points.iter().map(bits).eq(expected.iter().map(bits)));
+    }
+
+    #[test]
+    fn points_have_the_bits_of_the_plain_formula() {
+        for profile in OusterProfile::ALL {
+            for tilt in [0.0, 0.01, -0.0] {
+                let mut json = flat(profile);
+                json["lidar_to_sensor_transform"][1] = tilt.into();
+                json["lidar_to_sensor_transform"][3] = (-0.0).into();
+                let mut decoder = OusterDecoder::new(metadata(&json));
+                let mut frame = OusterFrame::default();
+                for packet in turn(profile, 9) {
+                    decoder.decode(&packet, &mut frame).expect("a packet");
+                }
+                check_bits(&metadata(&json), &frame);
+            }
+        }
+        for (json, file) in [
+            ("OS-0-32-U1_v2.2.0_1024x10", "OS-0-32-U1_v2.2.0_1024x10"),
+            ("OS-1-128_v2.3.0_1024x10", "OS-1-128_v2.3.0_1024x10_lb_n3"),
+        ] {
+            let Some((metadata, frames, ..)) = capture(json, file) else { return };
+            frames.iter().for_each(|frame| check_bits(&metadata, frame));
+        }
+    }
+
+    #[test]
+    fn what_did_not_come_is_empty_whatever_was_there_before() {
+        for profile in OusterProfile::ALL {
+            let mut decoder = decoder(profile);
+            let (mut frame, mut found) = (OusterFrame::default(), Vec::new());
+            for number in 1..5 {
+                // from the third frame on buffers are used again
+                for (place, packet) in turn(profile, number).enumerate().filter(|(place, _)| number < 3 || *place != 1)
+                {
+                    if decoder.decode(&packet, &mut frame).expect("a packet") {
+                        found.push(frame.clone());
+                    }
+                    assert!(place < 4);
+                }
+            }
+            assert!(decoder.finish(&mut frame));
+            let mut fresh = self::decoder(profile);
+            let mut expected = OusterFrame::default();
+            for (_, packet) in turn(profile, 4).enumerate().filter(|(place, _)| *place != 1) {
+                let _ = fresh.decode(&packet, &mut expected);
+            }
+            assert!(fresh.finish(&mut expected));
+            assert_eq!((&frame, frame.missing_columns), (&expected, PER_PACKET));
+            assert_eq!(found.len(), 3);
+        }
+    }
+
     /// The digests of Ouster's SDK: MD5 of its arrays, stamps and status widened to 64 bits.
     #[test]
     fn frames_have_the_digests_of_the_makers_own_tests() {

@@ -8,6 +8,7 @@ const FOOTER_BYTES: usize = 32;
 const COLUMN_HEADER_BYTES: usize = 12;
 const LEGACY_COLUMN_HEADER_BYTES: usize = 16;
 const LEGACY_COLUMN_STATUS_BYTES: usize = 4;
+const WORD_BYTES: usize = 4;
 /// The packet type of lidar data.
 const LIDAR_PACKET: u16 = 1;
 /// Bit of a column's status.
@@ -80,8 +81,7 @@ const fn coarse(first_bit: usize, bits: u32, dropped_bits: u32) -> Field {
 }
 
 impl Field {
-    pub(super) fn of(self, pixel: &[u8]) -> u32 {
-        let word = pixel.as_chunks::<4>().0.get(self.word).map_or(0, |word| u32::from_le_bytes(*word));
+    fn of(self, word: u32) -> u32 {
         ((word >> self.shift) & self.mask) << self.dropped_bits
     }
 }
@@ -98,13 +98,13 @@ pub(super) struct ReturnLayout {
 /// Where the fields of a pixel lie.
 #[derive(Debug)]
 pub(super) struct PixelLayout {
-    bytes: usize,
+    words: usize,
     pub(super) returns: &'static [ReturnLayout],
     pub(super) near_ir: Field,
 }
 
 static LEGACY: PixelLayout = PixelLayout {
-    bytes: 12,
+    words: 3,
     returns: &[ReturnLayout {
         range_mm: field(0, 20),
         flags: field(28, 4),
@@ -114,7 +114,7 @@ static LEGACY: PixelLayout = PixelLayout {
     near_ir: field(64, 16),
 };
 static SINGLE: PixelLayout = PixelLayout {
-    bytes: 12,
+    words: 3,
     returns: &[ReturnLayout {
         range_mm: field(0, 19),
         flags: field(19, 5),
@@ -124,7 +124,7 @@ static SINGLE: PixelLayout = PixelLayout {
     near_ir: field(64, 16),
 };
 static DUAL: PixelLayout = PixelLayout {
-    bytes: 16,
+    words: 4,
     returns: &[
         ReturnLayout {
             range_mm: field(0, 19),
@@ -142,7 +142,7 @@ static DUAL: PixelLayout = PixelLayout {
     near_ir: field(96, 16),
 };
 static LOW_BANDWIDTH: PixelLayout = PixelLayout {
-    bytes: 4,
+    words: 1,
     returns: &[ReturnLayout {
         range_mm: coarse(0, 15, 3),
         flags: field(15, 1),
@@ -207,14 +207,14 @@ pub(super) struct PacketColumn<'a> {
     pub(super) stamp_ns: u64,
     pub(super) measurement: u16,
     pub(super) status: u32,
-    pixel_bytes: usize,
-    pixels: &'a [u8],
+    /// The pixels of all beams.
+    words: &'a [[u8; WORD_BYTES]],
 }
 
 impl PacketLayout {
     pub(super) fn new(metadata: &OusterMetadata) -> Self {
         let profile = metadata.profile;
-        let pixels = metadata.rows * profile.pixel().bytes;
+        let pixels = metadata.rows * profile.pixel().words * WORD_BYTES;
         let (around_columns, around_pixels) = match profile {
             OusterProfile::Legacy => (0, LEGACY_COLUMN_HEADER_BYTES + LEGACY_COLUMN_STATUS_BYTES),
             _ => (HEADER_BYTES + FOOTER_BYTES, COLUMN_HEADER_BYTES),
@@ -275,16 +275,76 @@ impl<'a> PacketColumn<'a> {
             }
             _ => (u32::from(u16_at(bytes, 10)?), bytes.get(COLUMN_HEADER_BYTES..)?),
         };
-        Some(Self { stamp_ns, measurement, status, pixel_bytes: profile.pixel().bytes, pixels })
+        Some(Self { stamp_ns, measurement, status, words: pixels.as_chunks().0 })
     }
 
     pub(super) fn is_valid(&self) -> bool {
         self.status & VALID != 0
     }
+}
 
-    /// One field of all beams.
-    pub(super) fn values(&self, field: Field) -> impl Iterator<Item = u32> {
-        self.pixels.chunks_exact(self.pixel_bytes).map(move |pixel| field.of(pixel))
+/// What most packets hold.
+const RUN_COLUMNS: usize = 16;
+
+/// Valid columns side by side, their words turned so that those of one row are neighbours, as they are in the images. So
+/// a line of memory is touched once (the rows of an image lie powers of two apart, and the processor's nearest cache
+/// holds few such lines), and the processor takes several pixels at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    first: usize,
+    used: usize,
+    /// Row by row, of each row word by word.
+    words: Vec<[u32; RUN_COLUMNS]>,
+}
+
+impl Run {
+    pub(super) fn new(rows: usize, layout: &PixelLayout) -> Self {
+        Self { first: 0, used: 0, words: vec![[0; RUN_COLUMNS]; rows * layout.words] }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Takes the column of that number, unless it is not the next one or there is no room.
+    pub(super) fn takes(&mut self, number: usize, column: &PacketColumn) -> bool {
+        if self.used == 0 {
+            self.first = number;
+        }
+        if self.used == RUN_COLUMNS || number != self.first + self.used {
+            return false;
+        }
+        for (row, word) in self.words.iter_mut().zip(column.words) {
+            if let Some(place) = row.get_mut(self.used) {
+                *place = u32::from_le_bytes(*word);
+            }
+        }
+        self.used += 1;
+        true
+    }
+
+    /// Writes one field into an image of that width.
+    pub(super) fn write<T>(
+        &self,
+        (layout, field): (&PixelLayout, Field),
+        image: &mut [T],
+        width: usize,
+        value: impl Fn(u32) -> T,
+    ) {
+        let words = self.words.iter().skip(field.word).step_by(layout.words);
+        for (row, words) in image.chunks_exact_mut(width).zip(words) {
+            let places = row.get_mut(self.first..).unwrap_or_default();
+            match places.first_chunk_mut::<RUN_COLUMNS>() {
+                // the same, but of known length
+                Some(places) if self.used == RUN_COLUMNS => {
+                    places.iter_mut().zip(words).for_each(|(place, word)| *place = value(field.of(*word)));
+                }
+                _ => {
+                    let places = places.iter_mut().take(self.used);
+                    places.zip(words).for_each(|(place, word)| *place = value(field.of(*word)));
+                }
+            }
+        }
     }
 }
 

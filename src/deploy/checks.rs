@@ -299,7 +299,8 @@ mod tests {
     #[test]
     fn each_check_can_fail() {
         use Verdict::{Warning, Wrong};
-        let cases: [(&[(&str, &str)], &[(&str, Verdict)]); 10] = [
+        type Case = (&'static [(&'static str, &'static str)], &'static [(&'static str, Verdict)]);
+        let cases: [Case; 10] = [
             (&[("machine", "x86_64")], &[("architecture", Wrong)]),
             (&[("machine", "riscv64")], &[("architecture", Wrong)]),
             (&[("glibc", "2.27")], &[("glibc", Wrong)]),

@@ -21,6 +21,8 @@ const PATIENCE: usize = 5;
 /// Held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
+    /// The release in use when it was taken.
+    pub current: Option<String>,
     end: Option<Sender<()>>,
     beats: Option<JoinHandle<()>>,
 }
@@ -36,8 +38,8 @@ impl Lock {
         loop {
             let mut running = target.start(&LOCK, &[&who])?;
             let first = running.next_line().unwrap_or_default();
-            if first == "held" {
-                return Ok(Lock::beat(running));
+            if let Some(current) = first.strip_prefix("held") {
+                return Ok(Lock::beat(running, current.trim()));
             }
             let reply = running.finish(None, &mut |_, _| {})?;
             let busy = first.strip_prefix("busy ").ok_or_else(|| DeployError::Answer {
@@ -69,7 +71,7 @@ impl Lock {
         }
     }
 
-    fn beat(mut running: super::ssh::Running) -> Lock {
+    fn beat(mut running: super::ssh::Running, current: &str) -> Lock {
         let (end, ends) = channel();
         let beats = std::thread::spawn(move || {
             let Some(mut stdin) = running.stdin.take() else { return };
@@ -83,7 +85,8 @@ impl Lock {
             drop(stdin);
             let _ = running.finish(None, &mut |_, _| {});
         });
-        Lock { end: Some(end), beats: Some(beats) }
+        let current = (!current.is_empty()).then(|| current.to_owned());
+        Lock { current, end: Some(end), beats: Some(beats) }
     }
 }
 

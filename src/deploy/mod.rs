@@ -207,9 +207,8 @@ pub fn deploy(settings: &Settings, stop: &AtomicBool, tell: Tell<'_>) -> Result<
     }
     let lock = Lock::acquire(&target, tell)?;
     // another deploy may have gone through, or failed, since the target was looked at
-    let locked = Facts::parse(&target.ask(&PROBE, &[], b"")?)?;
-    if locked.current != facts.current {
-        return Err(DeployError::Overtaken { by: locked.current.unwrap_or_default() });
+    if lock.current != facts.current {
+        return Err(DeployError::Overtaken { by: lock.current.clone().unwrap_or_default() });
     }
     let part = target.ask(&HAVE, &[&report.plan.folder, "part"], b"")?;
     let diff = Diff::new(&release, &present.with_part(&part));

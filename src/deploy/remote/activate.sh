@@ -47,7 +47,7 @@ Environment=CATSEYE_ENGINE_DIR=$prefix/engines" "$unit" >"$staged/$name" || retu
 
 switch_to() {
   ln -sfn "releases/$1" "$prefix/current.$$" && mv -T "$prefix/current.$$" "$prefix/current" || return 1
-  sync
+  flush "$prefix"
 }
 
 # BEFORE AFTER: the unit of one release gives way to that of the other. Fails where it does not start.

@@ -32,3 +32,5 @@ release_of() { # LINK: the release that it leads to
 own() {
   [ "$(cat "$prefix/lock/token" 2>/dev/null || :)" = "$token" ] || fail "another deploy took the lock: nothing was heard of this one for too long"
 }
+# onto the disk: this file system alone where that can be said, since a recorder may be writing to others
+flush() { sync -f "$1" 2>/dev/null || sync; }

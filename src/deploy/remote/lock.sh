@@ -1,4 +1,5 @@
-# WHO: holds the lock for as long as lines come on stdin, each of which is written down as a sign of life.
+# WHO: holds the lock for as long as lines come on stdin, each of which is written down as a sign of life. Says which
+# release is in use now.
 who=$1
 [ -d "$prefix" ] || as_root mkdir -p "$prefix"
 [ -w "$prefix" ] || as_root chown "$(id -u)" "$prefix"
@@ -19,5 +20,5 @@ if ! { printf '%s\n' "$token" >"$lock/token" && printf '%s\n' "$who, since $(dat
   rm -rf "$lock"
   fail "nothing can be written into $lock: is the disk full?"
 fi
-say held
+say "held $(release_of current)"
 while IFS= read -r beat; do printf '%s\n' "$beat" >"$lock/beat" || :; done

@@ -10,8 +10,8 @@ if [ -n "$bad" ]; then
 fi
 found=$(find . -type f ! -path ./.manifest | wc -l)
 [ "$found" -eq "$2" ] || fail "$part has $found files, and the release has $2"
-sync
+flush .
 cd ..
 mv -T "$1.part" "$1"
-sync
+flush .
 say sealed

@@ -38,10 +38,6 @@ use common::{Run, Seen, digests, opened, run, run_on, shared};
 use counting::allocations;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-fn udp(address: SocketAddr) -> Source {
-    Source::Udp(Udp { address, interface: None, from: None })
-}
-
 /// A port of this host that nobody has.
 fn free_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -44,6 +44,7 @@
 //! * [`sim`] makes drives whose truth is known; [`truth`] is how that is written down, and [`eval`] measures against it.
 //! * [`gpu`] is the layer over NVIDIA's driver, with the feature `cuda`.
 //! * [`deploy`] puts a release on another computer, over ssh.
+//! * [`doctor`] says whether a machine can run all this, and what mends it.
 //! * [`models`] holds the network that comes with catseye; [`view`] draws for people, [`math`] holds the functions all stages share.
 //!
 //! A planner, a network and a stage of one's own are in the repository's `examples/`.

@@ -408,7 +408,7 @@ fn damaged_libraries_end_reading_and_have_a_name() {
     assert!(matches!(architectures_of(Path::new("/no/such/file")), Err(FatbinError::System { .. })));
 }
 
-/// `cuobjdump --list-elf` lists these of TensorRT 8.6.0 for x86-64.
+/// 8.6.0 for x86-64 has kernels of sm_60 to sm_90, without 87.
 #[test]
 fn a_library_of_tensorrt_tells_its_architectures() {
     let Some(path) = std::env::var_os("CATSEYE_TENSORRT_LIB").map(|folder| Path::new(&folder).join("libnvinfer.so.8"))

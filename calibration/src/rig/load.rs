@@ -656,7 +656,7 @@ fn source(log: &mut Log, section: &Section, kind: SensorKind) -> Option<Source> 
     match parsed? {
         Text::Whole(source) => {
             if has_signals && section.get("signals").is_some() {
-                section.report(log, "signals", "none, since the source is no CAN bus,", "signals");
+                section.report(log, "signals", "none, since the source is no CAN bus", "signals");
             }
             Some(source)
         }

@@ -28,7 +28,7 @@ use catseye::pipeline::{Files, Pipeline};
 use catseye::realtime::Footing;
 use catseye::realtime::pulse::Pulse;
 use catseye::replay::{Options, run_live};
-use catseye_calibration::rig::{Rig, Source, Udp};
+use catseye_calibration::rig::{Rig, Source};
 use catseye_sensors::lidar::ouster::OusterMetadata;
 use catseye_sensors::lidar::{LidarDecoder, LidarScan};
 use catseye_sensors::packet::{ClockId, SensorId, StampKind};

@@ -94,7 +94,7 @@ fn run_drive(arguments: &Arguments, log: &Path, truth: &Path, context: Context) 
     }
     let gate = arguments.gate.as_deref().map(Gate::read).transpose().map_err(|error| problem(error, ""))?;
     let options = Options { max_distance_m: arguments.max_distance_m };
-    let help = "`catseye replay LOG -o run.mcap` makes a run; `catseye info` shows what a log holds";
+    let help = "`catseye replay LOG --out run.mcap` makes a run; `catseye info` shows what a log holds";
     let evaluation = drive::evaluate(log, truth, &options).map_err(|error| problem(error, help))?;
     let metrics = &evaluation.metrics.0;
     let short = gate.map(|gate| gate.check(metrics)).transpose().map_err(|error| problem(error, ""))?;

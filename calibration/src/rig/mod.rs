@@ -35,6 +35,9 @@ pub const HYPERION_8_1: &str = include_str!("../../rigs/hyperion-8.1.toml");
 /// The rig file of the simulator's car: one sensor of each kind, small enough to simulate in real time.
 pub const SIM_CAR: &str = include_str!("../../rigs/sim-car.toml");
 
+/// The DBC file that [`SIM_CAR`] names, which lies beside it.
+pub const SIM_CAR_DBC: &str = include_str!("../../rigs/sim_car.dbc");
+
 /// One vehicle: sensors, calibration and models.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rig {
@@ -747,6 +750,18 @@ mod tests {
         assert_eq!(rig.tick.trigger.as_deref(), Some("front"));
         assert_eq!(rig.cans.first().map(|can| can.signals.len()), Some(9));
         assert_eq!(Rig::parse(&rig.to_toml(), "sim-car.toml"), Ok(rig));
+    }
+
+    #[test]
+    fn files_that_rigs_name_lie_beside_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rigs");
+        let rigs = ["sim-car.toml", "hyperion-8.1.toml"].map(|name| Rig::load(folder.join(name)).unwrap());
+        let files = |rig: &Rig| -> Vec<PathBuf> {
+            rig.cans.iter().flat_map(|can| &can.dbc).map(|dbc| rig.resolve(dbc)).collect()
+        };
+        let named: Vec<PathBuf> = rigs.iter().flat_map(files).collect();
+        assert_eq!(named, [folder.join("sim_car.dbc")]);
+        assert_eq!(std::fs::read_to_string(folder.join("sim_car.dbc")).unwrap(), SIM_CAR_DBC);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the first bus of a rig speaks. Promised: a frame is a pure function of the motion, of the random stream and of its
 //! number, and its values are those of the motion but for small noise and the step of the signal.
 
-use catseye_calibration::rig::{Rig, Vehicle};
+use catseye_calibration::rig::{Rig, SIM_CAR_DBC, Vehicle};
 
 use super::imu::{LATENCY_NS, MARGIN_NS, described, record_message};
 use super::{Message, SimulatedSensor};
@@ -14,7 +14,7 @@ use crate::sim::random::Random;
 use crate::sim::world::{Motion, World};
 
 /// What the frames mean, as a DBC file.
-pub const DBC: &str = include_str!("../sim_car.dbc");
+pub const DBC: &str = SIM_CAR_DBC;
 
 /// What the rig `sim-car` calls that file.
 pub const DBC_NAME: &str = "sim_car.dbc";

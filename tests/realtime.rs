@@ -289,6 +289,7 @@ fn a_run_that_hangs() {
         duration: None,
         to_pipeline: true,
         recording: None,
+        timing: false,
         tell: Arc::new(|_, _| {}),
         footing: Footing::default(),
         pulse: pulse.clone(),

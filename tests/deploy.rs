@@ -10,7 +10,9 @@ use catseye_calibration::rig::SIM_CAR;
 use serde_json::Value;
 use tempfile::TempDir;
 
-const UNIT: &str = "[Service]\nExecStart=/usr/bin/catseye run /etc/catseye/rigs/%i.toml\nRestart=always\n";
+const UNIT: &str = "[Unit]\nConditionPathExists=/etc/catseye/rigs/%i.toml\n[Service]\n\
+                    Environment=CATSEYE_ENGINE_DIR=/var/cache/catseye/engines XDG_CACHE_HOME=/var/cache/catseye\n\
+                    ExecStart=/usr/bin/catseye run /etc/catseye/rigs/%i.toml\nRestart=always\n";
 
 /// A target in a folder, and releases for it.
 struct Bench {
@@ -353,7 +355,9 @@ fn a_service_is_started_watched_and_put_back() {
     assert!(unit.contains(&format!(
         "ExecStart={prefix}/current/usr/bin/catseye run {prefix}/current/etc/catseye/rigs/%i.toml"
     )));
-    assert!(unit.contains(&format!("[Service]\nEnvironment=CATSEYE_ENGINE_DIR={prefix}/engines\n")), "{unit}");
+    let engines = format!("Environment=CATSEYE_ENGINE_DIR={prefix}/engines");
+    assert!(unit.contains(&format!("{engines}\n{engines} XDG_CACHE_HOME=/var/cache/catseye\n")), "{unit}");
+    assert!(unit.contains(&format!("ConditionPathExists={prefix}/current/etc/catseye/rigs/%i.toml\n")), "{unit}");
     let old = bench.prefix().join("releases").join(first["plan"]["folder"].as_str().unwrap()).join("usr/bin/catseye");
     assert_eq!(bench.unit_program(), Some(old.clone()));
 

@@ -28,7 +28,7 @@ install_system() {
     sed -e "s|/usr/bin/catseye|$prefix/current/usr/bin/catseye|g" \
       -e "s|/usr/share/catseye|$prefix/current/usr/share/catseye|g" \
       -e "s|/etc/catseye/rigs|$prefix/current/etc/catseye/rigs|g" \
-      -e '/^Environment=CATSEYE_ENGINE_DIR=/d' -e "/^\[Service\]/a\\
+      -e "s|CATSEYE_ENGINE_DIR=[^ ]*|CATSEYE_ENGINE_DIR=$prefix/engines|" -e "/^\[Service\]/a\\
 Environment=CATSEYE_ENGINE_DIR=$prefix/engines" "$unit" >"$staged/$name" || return 1
     put "$staged/$name" "$root/etc/systemd/system/$name" || return 1
   done

@@ -40,6 +40,9 @@ impl RigPart {
         for path in rig.cans.iter_mut().flat_map(|can| &mut can.dbc) {
             files.take(path)?;
         }
+        for path in rig.lidars.iter_mut().filter_map(|lidar| lidar.calibration.as_mut()) {
+            files.take(path)?;
+        }
         let (mut engines, mut notes) = (Vec::new(), Vec::new());
         for model in &mut rig.models {
             if let Some(labels) = &mut model.labels {

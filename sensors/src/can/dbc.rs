@@ -374,8 +374,8 @@ impl Signal {
 
     fn physical(&self, raw: u64) -> f64 {
         let number = match self.number {
-            Number::Unsigned => raw as f64,
-            Number::Signed => self.layout.sign_extended(raw) as f64,
+            Number::Whole { sign_bit } => (raw ^ sign_bit).wrapping_sub(sign_bit) as i64 as f64,
+            Number::Unsigned64 => raw as f64,
             Number::Float32 => f64::from(f32::from_bits(raw as u32)),
             Number::Float64 => f64::from_bits(raw),
         };
@@ -386,8 +386,13 @@ impl Signal {
 /// How a signal's bits are a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Number {
-    Unsigned,
-    Signed,
+    /// `sign_bit` weighs negative; it is 0 where the number has no sign. One case for both, since a processor cannot
+    /// guess which comes next.
+    Whole {
+        sign_bit: u64,
+    },
+    /// Does not fit the case above.
+    Unsigned64,
     Float32,
     Float64,
 }
@@ -464,12 +469,6 @@ impl Layout {
             (Err(_), order) => joined(bytes, order, self.shift),
         };
         Some(window & (u64::MAX >> (64 - self.width)))
-    }
-
-    /// The raw number read as two's complement of the signal's width.
-    fn sign_extended(&self, raw: u64) -> i64 {
-        let unused = 64 - self.width;
-        ((raw << unused) as i64) >> unused
     }
 }
 
@@ -587,11 +586,11 @@ fn compile_signal(
     if !factor.is_finite() || !offset.is_finite() {
         return Err(DbcError::Scale { at, factor, offset });
     }
-    let number = number_of(source, message_id, signal);
+    let number = number_of(source, message_id, signal, layout.width.into());
     let expected = match number {
         Number::Float32 => 32,
         Number::Float64 => 64,
-        Number::Unsigned | Number::Signed => layout.width.into(),
+        Number::Whole { .. } | Number::Unsigned64 => layout.width.into(),
     };
     if u32::from(layout.width) != expected {
         return Err(DbcError::FloatWidth { at, expected, found: layout.width.into() });
@@ -599,15 +598,17 @@ fn compile_signal(
     Ok(Signal { name: signal.name.clone(), unit: signal.unit.clone(), factor, offset, layout, number, gate: None })
 }
 
-fn number_of(source: &can_dbc::Dbc, message_id: can_dbc::MessageId, signal: &can_dbc::Signal) -> Number {
+/// `width` is from 1 to 64.
+fn number_of(source: &can_dbc::Dbc, message_id: can_dbc::MessageId, signal: &can_dbc::Signal, width: u32) -> Number {
     match source.extended_value_type_for_signal(message_id, &signal.name) {
         Some(can_dbc::SignalExtendedValueType::IEEEfloat32Bit) => return Number::Float32,
         Some(can_dbc::SignalExtendedValueType::IEEEdouble64bit) => return Number::Float64,
         Some(can_dbc::SignalExtendedValueType::SignedOrUnsignedInteger) | None => {}
     }
     match signal.value_type {
-        can_dbc::ValueType::Signed => Number::Signed,
-        can_dbc::ValueType::Unsigned => Number::Unsigned,
+        can_dbc::ValueType::Signed => Number::Whole { sign_bit: 1 << (width - 1) },
+        can_dbc::ValueType::Unsigned if width < u64::BITS => Number::Whole { sign_bit: 0 },
+        can_dbc::ValueType::Unsigned => Number::Unsigned64,
     }
 }
 
@@ -948,6 +949,7 @@ SG_MUL_VAL_ 257 LEAF MIDDLE 5-7, 9-9;
         ) {
             let positions = walk(start_bit, width, big_endian);
             prop_assume!(positions.iter().all(|position| *position < 512));
+            let bits = (number as u64) >> (64 - width);
             let number = number >> (64 - width);
             let mut payload = [background; 64];
             for (weight, position) in positions.iter().enumerate() {
@@ -960,6 +962,9 @@ SG_MUL_VAL_ 257 LEAF MIDDLE 5-7, 9-9;
             let text = format!("VERSION \"\"\n\nBO_ 100 M: 64 X\n {signal}\n");
             let dbc = Dbc::parse(text.as_bytes(), "t.dbc").unwrap();
             let expected = number as f64 * 0.25 + -3.0;
+            prop_assert_eq!(value(&dbc, "M.S", &frame(100, &payload)), Some(expected));
+            let dbc = Dbc::parse(text.replace("- (", "+ (").as_bytes(), "t.dbc").unwrap();
+            let expected = bits as f64 * 0.25 + -3.0;
             prop_assert_eq!(value(&dbc, "M.S", &frame(100, &payload)), Some(expected));
         }
 

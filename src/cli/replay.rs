@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use catseye::diff::{Comparison, Verifier, stateful_stages, unrun_networks};
 use catseye::gpu::TransferMode;
@@ -17,12 +18,13 @@ use catseye::log::import::{ImportKind, ImportReport};
 use catseye::log::notes::Names;
 use catseye::log::reader::LogReader;
 use catseye::log::run::{RunHeader, RunWriter};
+use catseye::messages::{Account, DropDecision};
 use catseye::pipeline::{DigestLevel, Files, Pipeline, Settings};
 use catseye::replay::{Options, Pace, Summary, replay};
 use catseye::source::Preamble;
 use catseye::stages::infer::{BackendChoice, EnginePrecision};
 use catseye::stages::recorded::Recording;
-use catseye::tap::{Sink, Tap};
+use catseye::tap::{Output, Sink, Tap, TapError};
 use catseye::view::collect::{Collected, Collector, CollectorSettings, summary_table};
 use catseye::view::trace::TraceWriter;
 use catseye_calibration::rig::{Model, Rig};
@@ -201,10 +203,50 @@ struct Input {
     reference: Option<PathBuf>,
 }
 
+/// How long it took until there was a plan: what a car waits for after a start.
+struct Startup {
+    began: Instant,
+    /// Log and rig are read.
+    opened: Duration,
+    /// Networks are loaded and the pipeline is made.
+    built: Duration,
+    /// Set by the tap, which sees the first tick a moment after its plan.
+    planned: Arc<OnceLock<Instant>>,
+}
+
+impl Startup {
+    fn now() -> Self {
+        Startup { began: Instant::now(), opened: Duration::ZERO, built: Duration::ZERO, planned: Arc::default() }
+    }
+
+    /// From one step to the next, and in all, in seconds; none where there was no tick.
+    fn steps_s(&self) -> Option<[f64; 4]> {
+        let planned = self.planned.get()?.duration_since(self.began);
+        let steps = [self.opened, self.built.saturating_sub(self.opened), planned.saturating_sub(self.built), planned];
+        Some(steps.map(|step| step.as_secs_f64()))
+    }
+}
+
+/// Notes when the first tick is through.
+struct FirstPlan(Arc<OnceLock<Instant>>);
+
+impl Sink for FirstPlan {
+    fn take(&mut self, _: &Output) -> Result<(), TapError> {
+        let _ = self.0.get_or_init(Instant::now);
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &[DropDecision], _: &[Account]) -> Result<(), TapError> {
+        Ok(())
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
+    let mut startup = Startup::now();
     let folder = output_folder(arguments);
     let mut input = open_input(arguments, &folder, context)?;
+    startup.opened = startup.began.elapsed();
     let settings = settings(arguments, &input)?;
     let digests = settings.digests;
     let pipeline = Pipeline::build(&input.rig, &input.files, settings).map_err(|error| {
@@ -213,6 +255,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
             "`catseye rig check FILE` checks a rig; `--backend rten` needs no library; `--head` names a head",
         )
     })?;
+    startup.built = startup.began.elapsed();
     input.assumptions.extend(pipeline.assumptions.iter().cloned());
     let header = run_header(&input.rig, &input.files, &pipeline, digests);
     check_header(arguments, &input, &header)?;
@@ -225,8 +268,8 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let imported = (input.log != arguments.input).then_some(&input.log);
     let paths: Vec<PathBuf> = imported.into_iter().chain(outputs.paths()).cloned().collect();
     check_running("stopped before the first tick, so nothing was replayed")?;
-    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    let explain = |error: catseye::tap::TapError| problem(error, "");
+    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(FirstPlan(Arc::clone(&startup.planned)))];
+    let explain = |error: TapError| problem(error, "");
     if let Some(path) = &outputs.run {
         let mut rig = input.rig.clone();
         rig.directory = PathBuf::new();
@@ -282,7 +325,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let summary = summary.map_err(|error| problem(error, "`catseye info` shows what a log holds"))?;
     let collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
     let comparison = comparison.map(|result| result.lock().unwrap_or_else(PoisonError::into_inner).clone());
-    say(&input, &summary, &collected, comparison.as_ref(), &paths, context);
+    say(&input, &summary, &collected, comparison.as_ref(), &paths, startup.steps_s(), context);
     if arguments.open {
         open(outputs.report.as_deref());
     }
@@ -622,6 +665,7 @@ fn say(
     collected: &Collected,
     comparison: Option<&Comparison>,
     paths: &[PathBuf],
+    startup_s: Option<[f64; 4]>,
     context: Context,
 ) {
     let wall_s = summary.wall.as_secs_f64();
@@ -645,6 +689,11 @@ fn say(
             println!("not replayable from tick {tick}: the log could not keep up");
         }
         print!("{}", summary_table(summary, collected));
+        if let Some([opened, built, first, all]) = startup_s {
+            println!(
+                "first plan after {all:.2} s: log and rig {opened:.2}, networks {built:.2}, first tick {first:.2}"
+            );
+        }
         if let Some(comparison) = comparison {
             super::diff::print(comparison);
         }
@@ -657,6 +706,9 @@ fn say(
         "ticks": summary.ticks,
         "wall_s": wall_s,
         "ticks_per_s": if wall_s > 0.0 { summary.ticks as f64 / wall_s } else { 0.0 },
+        "startup_s": startup_s.map(|[opened, built, first, all]| json!({
+            "log_and_rig": opened, "networks": built, "first_tick": first, "all": all,
+        })),
         "drive_s": summary.drive_s,
         "drops": summary.drops,
         "accounts": summary.accounts.iter().map(|a| json!({

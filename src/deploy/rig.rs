@@ -132,6 +132,8 @@ mod tests {
             model.labels = Some("../names.txt".into());
             rig.models.push(model);
         }
+        std::fs::write(folder.join("roof.csv"), "laser,elevation,azimuth\n").unwrap();
+        rig.lidars[0].calibration = Some("../roof.csv".into());
         let path = folder.join("rigs/car.toml");
         std::fs::write(&path, rig.to_toml()).unwrap();
         path
@@ -160,6 +162,8 @@ mod tests {
         let there = Rig::parse(std::str::from_utf8(bytes).unwrap(), "/x/car.toml").unwrap();
         assert_eq!(there.resolve(there.models[1].path.as_ref().unwrap()), Path::new("/x/car/1/net.onnx"));
         assert_eq!(there.cans[0].dbc, [PathBuf::from("car/sim_car.dbc")]);
+        assert_eq!(there.lidars[0].calibration, Some(PathBuf::from("car/roof.csv")));
+        assert!(release.entries.contains_key("etc/catseye/rigs/car/roof.csv"));
     }
 
     #[test]

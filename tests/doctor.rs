@@ -300,6 +300,9 @@ fn a_card_is_told_from_files_and_from_its_driver() {
     assert_finding(&self::report(folder.path()), ["tensorrt", "kernels"], "red", &["sm_89"]);
     std::fs::rename(libraries.join("libcuda.so.570.86.15"), libraries.join("libcuda.so.535.104.05")).unwrap();
     assert_finding(&self::report(folder.path()), ["gpu", "driver"], "red", &["570.86.15", "another version", "reboot"]);
+    // a version's last number may begin with a zero
+    std::fs::write(folder.path().join("sys/module/nvidia/version"), "535.104.05\n").unwrap();
+    assert_finding(&self::report(folder.path()), ["gpu", "driver"], "green", &["libcuda.so.535.104.05"]);
     // without nvidia-smi and module: a card that nobody drives
     for gone in ["doctor-facts.toml", "sys/module/nvidia/version"] {
         std::fs::remove_file(folder.path().join(gone)).unwrap();

@@ -128,8 +128,9 @@ fn in_folder(root: &Root, folder: String, stem: &str) -> Option<Library> {
             best = Some((numbers, file));
         }
     }
-    let (numbers, file) = best?;
-    let version = numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+    let (_, file) = best?;
+    // as it is written: drivers are named 580.159.04
+    let version = file.strip_prefix(&prefix)?.to_owned();
     Some(Library { folder, file, version })
 }
 
@@ -236,7 +237,11 @@ fn kernel_module(root: &Root) -> Option<String> {
 
 fn cuda(machine: &Machine) -> Finding {
     let toolkit = toolkit_version(&machine.root);
-    let beside = toolkit.as_ref().map_or_else(|| "no toolkit".to_owned(), |version| format!("toolkit {version}"));
+    let beside = match &toolkit {
+        Some(version) => format!("toolkit {version}"),
+        None if machine.root.exists("/usr/local/cuda/bin") => "a toolkit that does not say its version".to_owned(),
+        None => "no toolkit".to_owned(),
+    };
     if let Some(Probe::Device { cuda, .. }) = machine.facts.gpu {
         return Finding::green("CUDA", format!("the driver knows CUDA {}.{}; {beside}", cuda / 1000, cuda % 1000 / 10));
     }

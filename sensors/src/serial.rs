@@ -136,18 +136,24 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(500);
 
-    fn pair() -> (OwnedFd, SerialPort) {
+    /// None under an emulator that does not hand a port's settings to the kernel.
+    fn pair() -> Option<(OwnedFd, SerialPort)> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
-        let port = SerialPort::open(Path::new(OsStr::from_bytes(name.as_bytes())), 38_400).unwrap();
-        (master, port)
+        match SerialPort::open(Path::new(OsStr::from_bytes(name.as_bytes())), 38_400) {
+            Err(SerialError::Settings { error, .. }) if error.kind() == io::ErrorKind::Unsupported => {
+                println!("skipped: no settings of serial ports under this emulator");
+                None
+            }
+            port => Some((master, port.unwrap())),
+        }
     }
 
     #[test]
     fn every_byte_comes_as_it_was_sent() {
-        let (master, mut port) = pair();
+        let Some((master, mut port)) = pair() else { return };
         let all: Vec<u8> = (0..=255).collect();
         assert_eq!(rustix::io::write(&master, &all).unwrap(), 256);
         let (mut found, mut bytes) = (Vec::new(), [0; 100]);
@@ -164,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_unplugged_port_says_so() {
-        let (master, mut port) = pair();
+        let Some((master, mut port)) = pair() else { return };
         drop(master);
         let error = port.read(&mut [0; 10], PATIENCE).unwrap_err();
         assert!(matches!(error, SerialError::Gone { .. }), "{error}");

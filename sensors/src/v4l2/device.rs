@@ -609,7 +609,9 @@ mod tests {
         let missing = Camera::open(Path::new("/dev/no-such-camera")).err();
         assert_eq!(missing, Some(CameraError::Unplugged { camera: "/dev/no-such-camera".to_string() }));
         let null = Camera::open(Path::new("/dev/null")).err();
-        assert!(matches!(null, Some(CameraError::Refused { errno: Errno::NOTTY, .. })), "{null:?}");
+        // an emulator of another processor knows nothing of cameras
+        let wrong = matches!(null, Some(CameraError::Refused { errno: Errno::NOTTY | Errno::NOSYS, .. }));
+        assert!(wrong, "{null:?}");
         let bus = Camera::open_bus("no such bus", 0).err();
         assert_eq!(bus, Some(CameraError::Unplugged { camera: "no such bus".to_string() }));
     }

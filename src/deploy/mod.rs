@@ -5,7 +5,7 @@
 //!  target ─▶ probe ─▶ facts ─▶ checks ┘      under the lock       one step on the target
 //! ```
 //!
-//! A [`Release`](release::Release) is a set of files with modes and digests; its name holds a digest of that. On the target releases
+//! A [`Release`] is a set of files with modes and digests; its name holds a digest of that. On the target releases
 //! lie in `PREFIX/releases/NAME`, and `PREFIX/current` is a link to the one in use, switched by rename(2). What is on the way lies in
 //! `NAME.part`, takes its name only when every digest was held against the manifest on the target, and is continued by the next deploy
 //! when the connection is lost. Nothing is copied before every [`Check`] is passed.

@@ -1,6 +1,6 @@
 //! The footing of a live run in real time: what it asks of the system at the start, and what it watches while it goes on.
 //!
-//! The rig's `[realtime]` and the command line say what is wanted ([`Realtime`](catseye_calibration::rig::Realtime)); nothing is by
+//! The rig's `[realtime]` and the command line say what is wanted ([`Realtime`]); nothing is by
 //! default. [`Footing`] asks for priorities and processors ([`scheduling`]) and for locked memory ([`memory`]), and says in a
 //! sentence what it did not get and what would grant it. [`hardware`] tells at which clocks processors and GPU run. While a run goes
 //! on, its threads beat into a [`Pulse`](pulse::Pulse), out of which the [`watchdog`] tells systemd how it goes; [`deadlines`] holds

@@ -156,15 +156,9 @@ impl Receiver {
                 uncertainty_ns: 0,
             },
             Some(utc_ns) => {
-                let Some(mapped) = outlet.map(utc_ns, began_ns) else { return };
-                Stamped {
-                    raw_ns: utc_ns,
-                    clock: ClockId::Gnss,
-                    kind: StampKind::ExposureMiddle,
-                    arrival_ns,
-                    mapped_ns: mapped.mapped_ns,
-                    uncertainty_ns: mapped.uncertainty_ns,
-                }
+                let mapped = outlet.map(utc_ns, ClockId::Gnss, StampKind::ExposureMiddle, began_ns);
+                let Some(stamped) = mapped else { return };
+                Stamped { arrival_ns, ..stamped }
             }
         };
         outlet.send(&Measurement::Fix(location), stamped);

@@ -10,8 +10,8 @@ use catseye_sensors::lidar::ouster::OusterImu;
 use catseye_sensors::packet::{ClockId, StampKind};
 
 use super::signals::OnBus;
-use super::udp::Datagrams;
-use super::{Driver, LiveError, Measurement, Outlet, Stamped};
+use super::udp::listen;
+use super::{Driver, LiveError, Measurement, Outlet};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
 use crate::messages::ImuSample;
@@ -76,35 +76,20 @@ impl Driver for OusterUnit {
     }
 
     fn run(&mut self, outlet: &mut Outlet, opened: &mut dyn FnMut(Result<(), String>)) {
-        let mut datagrams = match Datagrams::open(&self.place) {
-            Ok(datagrams) => datagrams,
-            Err(error) => return opened(Err(error)),
-        };
-        opened(Ok(()));
-        while !outlet.is_over() {
-            let Some((packet, arrival_ns)) = datagrams.receive(outlet) else { continue };
-            let Ok(imu) = OusterImu::decode(packet) else {
-                outlet.counts.refused += 1;
-                continue;
-            };
-            // rates and forces are measured within a millisecond of each other
-            let raw_ns = i64::try_from(imu.angular_velocity_stamp_ns).unwrap_or(i64::MAX);
-            let Some(mapped) = outlet.map(raw_ns, arrival_ns) else { continue };
-            let sample = ImuSample {
-                angular_velocity_radps: imu.angular_velocity_radps,
-                acceleration_mps2: imu.acceleration_mps2,
-            };
-            let stamped = Stamped {
-                raw_ns,
-                clock: ClockId::Sensor,
-                kind: StampKind::ExposureMiddle,
-                arrival_ns,
-                mapped_ns: mapped.mapped_ns,
-                uncertainty_ns: mapped.uncertainty_ns,
-            };
-            outlet.send(&Measurement::Imu(sample), stamped);
-        }
+        listen(&self.place, outlet, opened, &mut |outlet, packet, arrival_ns| match OusterImu::decode(packet) {
+            Ok(imu) => take(&imu, arrival_ns, outlet),
+            Err(_) => outlet.counts.refused += 1,
+        });
     }
+}
+
+fn take(imu: &OusterImu, arrival_ns: i64, outlet: &mut Outlet) {
+    // rates and forces are measured within a millisecond of each other
+    let raw_ns = i64::try_from(imu.angular_velocity_stamp_ns).unwrap_or(i64::MAX);
+    let Some(stamped) = outlet.map(raw_ns, ClockId::Sensor, StampKind::ExposureMiddle, arrival_ns) else { return };
+    let sample =
+        ImuSample { angular_velocity_radps: imu.angular_velocity_radps, acceleration_mps2: imu.acceleration_mps2 };
+    outlet.send(&Measurement::Imu(sample), stamped);
 }
 
 #[cfg(test)]

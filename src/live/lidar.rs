@@ -12,7 +12,7 @@ use catseye_sensors::packet::{ClockId, StampKind};
 use foxglove::messages::PointCloud;
 
 use super::ouster::OusterTurns;
-use super::udp::Datagrams;
+use super::udp::listen;
 use super::{Driver, LiveError, Measurement, Outlet, Stamped};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
@@ -105,20 +105,15 @@ impl<D: LidarDecoder + Send> Driver for LidarDriver<D> {
     }
 
     fn run(&mut self, outlet: &mut Outlet, opened: &mut dyn FnMut(Result<(), String>)) {
-        let mut datagrams = match Datagrams::open(&self.place) {
-            Ok(datagrams) => datagrams,
-            Err(error) => return opened(Err(error)),
-        };
-        opened(Ok(()));
         let mut scan = LidarScan::default();
-        while !outlet.is_over() {
-            let Some((packet, arrival_ns)) = datagrams.receive(outlet) else { continue };
-            match self.decoder.decode(packet, arrival_ns, &mut scan) {
-                Ok(true) => take(&scan, outlet),
-                Ok(false) => {}
-                Err(_) => outlet.counts.refused += 1,
-            }
-        }
+        listen(&self.place, outlet, opened, &mut |outlet, packet, arrival_ns| match self
+            .decoder
+            .decode(packet, arrival_ns, &mut scan)
+        {
+            Ok(true) => take(&scan, outlet),
+            Ok(false) => {}
+            Err(_) => outlet.counts.refused += 1,
+        });
     }
 }
 
@@ -129,14 +124,9 @@ fn take(scan: &LidarScan, outlet: &mut Outlet) {
         outlet.counts.damaged += 1;
         return;
     }
-    let Some(mapped) = outlet.map(scan.stamp_ns, scan.arrival_ns) else { return };
-    let stamped = Stamped {
-        raw_ns: scan.stamp_ns,
-        clock: scan.clock,
-        kind: StampKind::ExposureStart,
-        arrival_ns: outlet.clock().now_ns(),
-        mapped_ns: mapped.mapped_ns,
-        uncertainty_ns: mapped.uncertainty_ns,
+    let Some(stamped) = outlet.map(scan.stamp_ns, scan.clock, StampKind::ExposureStart, scan.arrival_ns) else {
+        return;
     };
+    let stamped = Stamped { arrival_ns: outlet.clock().now_ns(), ..stamped };
     outlet.send(&Measurement::Scan(&scan.points), stamped);
 }

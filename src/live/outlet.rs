@@ -142,15 +142,16 @@ impl Outlet {
     }
 
     /// A stamp of the sensor's own clock on the host's time line. One that cannot be true is counted and none.
-    pub fn map(&mut self, raw_ns: i64, arrival_ns: i64) -> Option<MappedStamp> {
-        let Ok(mapped) = self.own_clock.observe(raw_ns, arrival_ns) else {
+    pub fn map(&mut self, raw_ns: i64, clock: ClockId, kind: StampKind, arrival_ns: i64) -> Option<Stamped> {
+        let Ok(MappedStamp { mapped_ns, uncertainty_ns, step_ns, .. }) = self.own_clock.observe(raw_ns, arrival_ns)
+        else {
             self.counts.bad_stamp += 1;
             return None;
         };
-        if let Some(step_ns) = mapped.step_ns {
+        if let Some(step_ns) = step_ns {
             self.tell(&format!("its clock stepped by {:.3} s", step_ns as f64 * 1e-9));
         }
-        Some(mapped)
+        Some(Stamped { raw_ns, clock, kind, arrival_ns, mapped_ns, uncertainty_ns })
     }
 
     /// How the stamps lie, where somebody asked for it.

@@ -14,8 +14,8 @@ use catseye_sensors::ars548::{
 use catseye_sensors::packet::{ClockId, StampKind};
 use nalgebra::Vector3;
 
-use super::udp::Datagrams;
-use super::{Driver, Measurement, Outlet, Stamped};
+use super::udp::listen;
+use super::{Driver, Measurement, Outlet};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
 use crate::messages::{MAX_RADAR_RETURNS, RadarReturn, RadarReturns, RadarScan, RadarTarget};
@@ -48,15 +48,12 @@ impl Driver for RadarDriver {
     }
 
     fn run(&mut self, outlet: &mut Outlet, opened: &mut dyn FnMut(Result<(), String>)) {
-        let mut datagrams = match Datagrams::open(&self.place) {
-            Ok(datagrams) => datagrams,
-            Err(error) => return opened(Err(error)),
-        };
-        opened(Ok(()));
         let mut lists = Lists::default();
-        while !outlet.is_over() {
-            let Some((packet, arrival_ns)) = datagrams.receive(outlet) else { continue };
-            match (Ars548Kind::of(packet), self.list) {
+        listen(
+            &self.place,
+            outlet,
+            opened,
+            &mut |outlet, packet, arrival_ns| match (Ars548Kind::of(packet), self.list) {
                 (Some(Ars548Kind::Detections), RadarList::Detections) => lists.detections(packet, arrival_ns, outlet),
                 (Some(Ars548Kind::Objects), RadarList::Objects) => {
                     lists.objects(packet, arrival_ns, &self.sensor_from_vehicle, outlet);
@@ -65,8 +62,8 @@ impl Driver for RadarDriver {
                 (Some(_), _) => {}
                 (None, _) if packet.starts_with(&FILTER_STATUS) => {}
                 (None, _) => outlet.counts.refused += 1,
-            }
-        }
+            },
+        );
     }
 }
 
@@ -95,7 +92,7 @@ impl Lists {
         };
         let (returns, left_out) = returns_of(&mut self.detections);
         outlet.counts.left_out += (left_out + list.dropped_non_finite) as u64;
-        if let Some(stamped) = stamped(list.stamp_ns, arrival_ns, outlet) {
+        if let Some(stamped) = outlet.map(list.stamp_ns, ClockId::Sensor, StampKind::ExposureMiddle, arrival_ns) {
             outlet.send(&Measurement::Returns(&returns), stamped);
         }
     }
@@ -107,7 +104,7 @@ impl Lists {
         };
         let (scan, left_out) = scan_of(&self.objects, sensor_from_vehicle);
         outlet.counts.left_out += (left_out + list.dropped_non_finite) as u64;
-        if let Some(stamped) = stamped(list.stamp_ns, arrival_ns, outlet) {
+        if let Some(stamped) = outlet.map(list.stamp_ns, ClockId::Sensor, StampKind::ExposureMiddle, arrival_ns) {
             outlet.send(&Measurement::Targets(&scan), stamped);
         }
     }
@@ -146,18 +143,6 @@ impl std::fmt::Display for State {
         }
         out.write_str(if self.is_synchronised { "" } else { ", keeps its own time" })
     }
-}
-
-fn stamped(raw_ns: i64, arrival_ns: i64, outlet: &mut Outlet) -> Option<Stamped> {
-    let mapped = outlet.map(raw_ns, arrival_ns)?;
-    Some(Stamped {
-        raw_ns,
-        clock: ClockId::Sensor,
-        kind: StampKind::ExposureMiddle,
-        arrival_ns,
-        mapped_ns: mapped.mapped_ns,
-        uncertainty_ns: mapped.uncertainty_ns,
-    })
 }
 
 /// The strongest detections as a message has room for, nearest first, and how many are left out.

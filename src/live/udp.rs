@@ -18,8 +18,27 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// A sensor that sends nothing for so long has gone away. None measures as rarely.
 const SILENCE_NS: i64 = 2_000_000_000;
 
+/// Takes a sensor's datagrams until the end of the run; `take` gets each of them and when it arrived.
+pub(super) fn listen(
+    place: &Udp,
+    outlet: &mut Outlet,
+    opened: &mut dyn FnMut(Result<(), String>),
+    take: &mut dyn FnMut(&mut Outlet, &[u8], i64),
+) {
+    let mut datagrams = match Datagrams::open(place) {
+        Ok(datagrams) => datagrams,
+        Err(error) => return opened(Err(error)),
+    };
+    opened(Ok(()));
+    while !outlet.is_over() {
+        if let Some((packet, arrival_ns)) = datagrams.receive(outlet) {
+            take(outlet, packet, arrival_ns);
+        }
+    }
+}
+
 /// A socket on which one sensor's datagrams arrive.
-pub struct Datagrams {
+struct Datagrams {
     place: Udp,
     socket: UdpSocket,
     buffer: Vec<u8>,
@@ -29,18 +48,15 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// Opens the socket, and joins the group where the address is one.
-    ///
-    /// # Errors
-    /// In words, with the address.
-    pub fn open(place: &Udp) -> Result<Self, String> {
+    /// Opens the socket, and joins the group where the address is one. Errors are in words, with the address.
+    fn open(place: &Udp) -> Result<Self, String> {
         let socket = open(place).map_err(|error| format!("{}: {error}", place.address))?;
         let buffer = vec![0; LARGEST_PACKET];
         Ok(Datagrams { place: place.clone(), socket, buffer, heard_ns: None, is_silent: false })
     }
 
     /// The next datagram and when it arrived, or nothing after a moment.
-    pub fn receive(&mut self, outlet: &mut Outlet) -> Option<(&[u8], i64)> {
+    fn receive(&mut self, outlet: &mut Outlet) -> Option<(&[u8], i64)> {
         let received = self.socket.recv_from(&mut self.buffer);
         let now_ns = outlet.clock().now_ns();
         let length = match received {

@@ -5,7 +5,7 @@
   that holds toolchains/ and drive-linux/ (/drive in NVIDIA's containers). Without one, the profile jetson makes binaries with the same
   floor of glibc 2.31; they lack what only the PDK has (SIPL cameras)"
 # 6.0.1 to 6.0.5 bring Bootlin's gcc 9.3, under a name with its date
-pdk_gcc=$(ls -d "$DRIVE_OS_PDK"/toolchains/aarch64--glibc--stable-*/bin/aarch64-buildroot-linux-gnu-gcc 2>/dev/null | sort | tail -n 1)
+pdk_gcc=$(ls -d "$DRIVE_OS_PDK"/toolchains/aarch64--glibc--stable-*/bin/aarch64-buildroot-linux-gnu-gcc 2>/dev/null | sort | tail -n 1 || true)
 [ -n "$pdk_gcc" ] || die "$DRIVE_OS_PDK/toolchains: no aarch64--glibc--stable-*/bin/aarch64-buildroot-linux-gnu-gcc in it"
 pdk_root=$DRIVE_OS_PDK/drive-linux/filesystem/targetfs
 [ -d "$pdk_root" ] || die "$pdk_root is missing: the target's file system comes with the PDK's package nv-driveos-linux-driveos-core-rfs or its runfile"

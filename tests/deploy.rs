@@ -332,6 +332,39 @@ fn of_two_at_once_one_is_refused() {
 }
 
 #[test]
+fn a_switch_that_lost_its_laptop_is_waited_for() {
+    let bench = Bench::with_systemd();
+    let rig = bench.rig();
+    let trees = ["1.0.0", "2.0.0", "3.0.0"].map(|version| bench.tree(version, ""));
+    bench.deploy_well(&trees[0], &["--rig", &rig]);
+    let mut lost = bench.command(&trees[1], &["--rig", &rig]).spawn().unwrap();
+    let switched = || std::fs::read_link(bench.prefix().join("current")).unwrap().to_string_lossy().contains("/2.0.0");
+    let start = Instant::now();
+    while !switched() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    lost.kill().unwrap();
+    let output = lost.wait_with_output().unwrap();
+    assert!(switched(), "{}", text(&output));
+    // the switch goes on alone, and nobody disturbs its service: the next deploy is refused, or comes after it
+    assert!(bench.prefix().join("lock/switch").exists());
+    let start = Instant::now();
+    loop {
+        let (output, report) = bench.deploy(&trees[2], &["--rig", &rig]);
+        if output.status.success() {
+            break;
+        }
+        let is_busy = report["error"].as_str().unwrap().contains("another deploy is under way");
+        assert!(is_busy && start.elapsed() < Duration::from_secs(120), "{report}");
+    }
+    let previous = std::fs::read_link(bench.prefix().join("previous")).unwrap();
+    assert!(previous.to_string_lossy().contains("/2.0.0"), "{previous:?}");
+    bench.assert_in_use("3.0.0");
+    let program = bench.prefix().join("current/usr/bin/catseye").canonicalize().unwrap();
+    assert_eq!(bench.unit_program(), Some(program));
+}
+
+#[test]
 fn a_lock_without_signs_of_life_is_taken_over() {
     let bench = Bench::new();
     let lock = bench.prefix().join("lock");

@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::program::Architecture;
 use super::release::Release;
 use super::rig::RigPart;
+use crate::doctor::board::jetson_release;
 
 /// The oldest C library that released programs run on.
 const GLIBC: (u32, u32) = (2, 31);
@@ -123,18 +124,16 @@ fn glibc(facts: &Facts) -> Check {
 fn system(facts: &Facts) -> Check {
     let system = facts.system.as_deref().unwrap_or("unknown system");
     let release = match (&facts.l4t, &facts.drive) {
-        (Some(l4t), _) => format!(", Jetson Linux {}", l4t_words(l4t)),
+        (Some(l4t), _) => l4t_words(l4t),
         (None, Some(drive)) => format!(", DRIVE OS {drive}"),
         (None, None) => String::new(),
     };
     good("system", format!("{system}{release}, {}", facts.kernel))
 }
 
-/// `R36.4.3` of `# R36 (release), REVISION: 4.3, ...`
 fn l4t_words(line: &str) -> String {
-    let release = line.trim_start_matches(['#', ' ']).split(' ').next().unwrap_or_default();
-    let revision = line.split_once("REVISION:").and_then(|(_, rest)| rest.split(',').next()).unwrap_or_default();
-    format!("{release}.{}", revision.trim())
+    let release = jetson_release(line).map(|(release, revision)| format!("R{release}.{revision}"));
+    format!(", Jetson Linux {}", release.as_deref().unwrap_or(line))
 }
 
 fn gpu(facts: &Facts) -> Check {

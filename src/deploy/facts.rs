@@ -2,6 +2,7 @@
 
 use super::DeployError;
 use super::ssh::Reply;
+use crate::doctor::board::Chip;
 
 /// What the target is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -99,14 +100,9 @@ impl Facts {
     /// The GPU in words, where there is one that is known: of a Tegra by its device tree, else as `nvidia-smi` names it.
     #[must_use]
     pub fn gpu_words(&self) -> Option<String> {
-        let tegras = [
-            ("nvidia,tegra194", "Xavier, sm_72"),
-            ("nvidia,tegra234", "Orin, sm_87"),
-            ("nvidia,tegra264", "Thor, sm_110"),
-        ];
-        let has = |name: &str| self.compatible.split(' ').any(|one| one == name);
-        let tegra = tegras.iter().find(|(name, _)| has(name)).map(|(_, words)| (*words).to_owned());
-        tegra.or_else(|| self.gpu.clone())
+        let tegra = Chip::of(self.compatible.split(' '));
+        let words = |Chip { name, capability: (major, minor) }| format!("{name}, sm_{major}{minor}");
+        tegra.map(words).or_else(|| self.gpu.clone())
     }
 }
 

@@ -52,13 +52,19 @@ const CHIPS: [(&str, Chip); 3] = [
     ("nvidia,tegra264", Chip { name: "Thor", capability: (11, 0) }),
 ];
 
+impl Chip {
+    /// The chip that a device tree is compatible with.
+    pub fn of<'a>(mut compatible: impl Iterator<Item = &'a str>) -> Option<Chip> {
+        compatible.find_map(|one| CHIPS.iter().find(|(name, _)| *name == one)).map(|(_, chip)| *chip)
+    }
+}
+
 impl Board {
     /// The board of these files.
     pub fn of(root: &Root) -> Board {
         let model = root.text("/proc/device-tree/model").filter(|model| !model.is_empty());
         let compatible = root.text("/proc/device-tree/compatible").unwrap_or_default();
-        let has = |name: &str| compatible.split('\0').any(|one| one == name);
-        let chip = CHIPS.iter().find(|(name, _)| has(name)).map(|(_, chip)| *chip);
+        let chip = Chip::of(compatible.split('\0'));
         let jetson = root.text("/etc/nv_tegra_release").and_then(|text| jetson_release(&text));
         let drive = || root.text("/etc/nvidia/version-ubuntu-rootfs.txt").and_then(|text| drive_version(&text));
         let system = match jetson {
@@ -70,7 +76,7 @@ impl Board {
 }
 
 /// `# R35 (release), REVISION: 4.1, ...`
-fn jetson_release(text: &str) -> Option<(u32, String)> {
+pub fn jetson_release(text: &str) -> Option<(u32, String)> {
     let release = text.trim_start_matches('#').trim_start().strip_prefix('R')?.split_once(' ')?.0.parse().ok()?;
     let revision = text.split_once("REVISION:")?.1.trim_start();
     let end = revision.find(|symbol: char| !symbol.is_ascii_digit() && symbol != '.').unwrap_or(revision.len());
@@ -85,7 +91,7 @@ fn drive_version(text: &str) -> Option<String> {
     Some(word.to_owned())
 }
 
-pub fn check(machine: &Machine) -> Vec<Finding> {
+pub(super) fn check(machine: &Machine) -> Vec<Finding> {
     vec![model(machine), system(machine)]
 }
 

@@ -10,7 +10,7 @@
 //! What the levels mean: red, something catseye needs does not work; yellow, it works, but slower or less surely than it could;
 //! green, nothing to do. A machine with a Tegra is judged as one that drives, any other as one that replays.
 
-mod board;
+pub mod board;
 mod cameras;
 mod can;
 mod clocks;

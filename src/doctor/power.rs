@@ -7,6 +7,7 @@
 
 use super::gpu::{Card, cards};
 use super::{Finding, Machine, Root, Scale, list_text};
+use crate::realtime::hardware::is_gpu;
 
 /// Room up to the temperature at which clocks fall, in thousandths of a degree.
 const ROOM_MC: Scale = Scale { red_below: 1, yellow_below: 5000 };
@@ -93,13 +94,10 @@ fn mode_of_status(status: &str) -> Option<u32> {
     status.split_whitespace().find_map(|word| word.strip_prefix("pmode:"))?.parse().ok()
 }
 
-/// The GPU of a Tegra as `devfreq` has it: `17000000.gpu` with JetPack 6, `17000000.ga10b` with JetPack 5, `gpu-gpc-0` on Thor.
+/// The clock of a Tegra's GPU, as `devfreq` tells it.
 fn gpu_clock(root: &Root) -> Option<Finding> {
     const SUBJECT: &str = "GPU clock";
-    let is_gpu = |name: &String| {
-        [".gpu", ".ga10b", ".gv11b"].iter().any(|end| name.ends_with(end)) || name.starts_with("gpu-gpc")
-    };
-    let name = root.names("/sys/class/devfreq").into_iter().find(is_gpu)?;
+    let name = root.names("/sys/class/devfreq").into_iter().find(|name| is_gpu(name))?;
     let of = |file: &str| root.number::<u64>(&format!("/sys/class/devfreq/{name}/{file}"));
     let (Some(now), Some(lowest), Some(highest)) = (of("cur_freq"), of("min_freq"), of("max_freq")) else {
         let found = format!("/sys/class/devfreq/{name} does not tell its clocks");

@@ -95,10 +95,12 @@ impl fmt::Display for Hardware {
     }
 }
 
-/// Jetson's names: `17000000.ga10b` and `17000000.gpu` (Orin), `17000000.gv11b` (Xavier).
-fn is_gpu(device: &str) -> bool {
+/// Whether that is the GPU among `devfreq`'s devices, by Jetson's names: `17000000.ga10b` (Orin with JetPack 5), `17000000.gpu`
+/// (JetPack 6), `17000000.gv11b` (Xavier), `gpu-gpc-0` (Thor).
+#[must_use]
+pub fn is_gpu(device: &str) -> bool {
     let name = device.rsplit('.').next().unwrap_or_default();
-    ["gpu", "ga10b", "gv11b", "gp10b"].contains(&name)
+    ["gpu", "ga10b", "gv11b"].contains(&name) || device.starts_with("gpu-gpc")
 }
 
 /// In the order of their names, numbers by their value.

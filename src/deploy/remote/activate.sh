@@ -2,6 +2,7 @@
 # one step, so that a connection that is lost now leaves the target with one that runs.
 own
 trap '' HUP PIPE
+printf '%s\n' "$$" >"$prefix/lock/switch" || fail "nothing can be written into $prefix/lock: is the disk full?"
 new=$1 seconds=$2 keep=$3
 old=$(release_of current)
 lines=20
@@ -56,13 +57,14 @@ restart() {
   if [ -n "$before" ] && [ "$before" != "$after" ]; then as_root systemctl disable --now "$before" 2>/dev/null || :; fi
   [ -n "$after" ] || return 0
   as_root systemctl enable "$after" 2>/dev/null || :
-  as_root systemctl restart "$after"
+  as_root systemctl restart "$after" || return 1
+  # before anything that takes its time: what ends from now on has ended by itself
+  restarts=$(state_of "$after" NRestarts)
 }
 
 healthy_unit() {
   unit=$(unit_of "$1")
   [ -n "$unit" ] || return 0
-  restarts=$(state_of "$unit" NRestarts)
   passed=0
   while :; do
     state=$(state_of "$unit" ActiveState)
@@ -97,8 +99,8 @@ healthy_program() {
   done
   words=
   if "$catseye" doctor --help >/dev/null 2>&1; then
-    # what is wrong with the machine is told; it was so before, and going back would not mend it
-    if "$catseye" doctor --json >/dev/null 2>&1; then say "doctor good"; else say "doctor found problems"; fi
+    # what is wrong with the machine is told; it was so before, and going back would not mend it. The disk may be recorded to
+    "$catseye" doctor --quiet --no-disk-test 2>/dev/null | sed -n "1,${lines}s/^/doctor /p" 2>/dev/null || :
   fi
 }
 

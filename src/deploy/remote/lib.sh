@@ -32,5 +32,10 @@ release_of() { # LINK: the release that it leads to
 own() {
   [ "$(cat "$prefix/lock/token" 2>/dev/null || :)" = "$token" ] || fail "another deploy took the lock: nothing was heard of this one for too long"
 }
+# LOCK: its deploy is switching releases, which goes on without the laptop. Nobody else may switch meanwhile.
+is_switching() {
+  switch=$(cat "$1/switch" 2>/dev/null || :)
+  [ -n "$switch" ] && grep -qs catseye-deploy "/proc/$switch/cmdline"
+}
 # onto the disk: this file system alone where that can be said, since a recorder may be writing to others
 flush() { sync -f "$1" 2>/dev/null || sync; }

@@ -12,6 +12,11 @@ if ! mkdir "$lock" 2>/dev/null; then
   exit 0
 fi
 release() {
+  trap '' HUP INT TERM
+  while is_switching "$lock"; do
+    date >"$lock/beat" || :
+    sleep 1
+  done
   [ "$(cat "$lock/token" 2>/dev/null)" != "$token" ] || rm -rf "$lock"
 }
 trap release EXIT

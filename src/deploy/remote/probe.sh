@@ -15,7 +15,7 @@ if has nvidia-smi; then
   gpu=$(nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader 2>/dev/null | sed -n 1p || :)
   say "gpu $gpu"
 fi
-library() { # KEY FILE: where the newest of that name lies
+library() { # KEY FILE: where the first of that name lies, in the order in which the loader looks
   for place in /usr/lib/*-linux-gnu/nvidia /usr/lib/*-linux-gnu/tegra /usr/lib/*-linux-gnu /usr/lib /usr/local/cuda/lib64 /usr/lib64; do
     for file in "$place/$2"*; do
       [ -e "$file" ] || continue

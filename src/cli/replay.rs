@@ -40,7 +40,8 @@ use super::{Context, Outcome, STOP, check_output, problem};
     after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye replay drive.mcap --verify catseye-out/drive/run.mcap"
 )]
 pub struct Arguments {
-    /// A log, a video, a folder of pictures, a KITTI folder: whatever `import` knows.
+    /// A log; a recording of several files, by its folder, its manifest or its first file; a video, a folder of pictures, a KITTI
+    /// folder: whatever `import` knows.
     input: PathBuf,
     /// An ONNX model, and the cameras that it serves (all by default): FILE or FILE@CAM1,CAM2. May be repeated.
     #[arg(long = "model", value_name = "FILE[@CAMERAS]")]
@@ -342,6 +343,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
 fn output_folder(arguments: &Arguments) -> PathBuf {
     let name = arguments.input.canonicalize().unwrap_or_else(|_| arguments.input.clone());
     let name = name.file_stem().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+    let name = name.strip_suffix(".manifest").unwrap_or(&name);
     arguments.output_dir.clone().unwrap_or_else(|| Path::new("catseye-out").join(name))
 }
 
@@ -413,7 +415,13 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
     }
     let mut assumptions = Vec::new();
     let mut log = arguments.input.clone();
-    let is_log = arguments.input.is_file() && LogReader::open(&arguments.input).is_ok();
+    let is_log = match LogReader::open(&arguments.input) {
+        Ok(_) => true,
+        Err(error) if error.is_of_recording() => {
+            return Err(problem(error, "`catseye check` tells all that is missing of a recording"));
+        }
+        Err(_) => false,
+    };
     let mut preamble = if is_log { Preamble::read(&log).map_err(explain)? } else { Preamble::default() };
     if preamble.rig.is_none() {
         log = folder.join("drive.mcap");

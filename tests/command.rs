@@ -9,7 +9,7 @@ use std::time::Duration;
 use catseye::log::Channel;
 use catseye::log::packet::{StampInfo, picture_message};
 use catseye::log::reader::{Ending, Event, LogReader, Message};
-use catseye::log::recorder::priority::{Priority, SensorMessage};
+use catseye::log::recorder::priority::{Offer, Priority, SensorMessage};
 use catseye::log::recorder::{Options, Preamble, Recorder};
 use catseye::log::writer::{Compression, LogWriter};
 use catseye_calibration::rig::{PictureFormat, Rig};
@@ -354,7 +354,7 @@ fn record_again(log: &Path, folder: &Path, max_file_bytes: u64) {
     }
     let options = Options { max_file_bytes, chunk_bytes: 1 << 10, min_free_bytes: 0, ..Options::default() };
     let recorder = Recorder::start(folder, "drive", preamble, options).unwrap();
-    messages.into_iter().for_each(|message| drop(recorder.offer(message)));
+    messages.into_iter().for_each(|message| assert_eq!(recorder.offer(message), Offer::Taken));
     recorder.stop().unwrap();
 }
 

@@ -531,10 +531,10 @@ fn the_unit_of_a_receiver_comes_over_a_serial_port_that_is_unplugged() {
     let again = Rig::parse(&rig.to_toml(), "again.toml").unwrap();
     assert_eq!(again.sources, rig.sources);
     // a machine that is busy needs longer
-    let options = LiveOptions { timing: true, ..live_options(false, Some(folder.path()), 8.0) };
+    let options = LiveOptions { timing: true, ..live_options(false, Some(folder.path()), 9.0) };
     let (live, source) = Live::start(&rig, &Files::new(), options).unwrap();
     drop(source);
-    every(100, 3.5, |number| match number {
+    every(100, 6.5, |number| match number {
         10 => plug.unplug(),
         18 => plug.plug_in(),
         // the receiver's other messages come on the same line
@@ -543,7 +543,7 @@ fn the_unit_of_a_receiver_comes_over_a_serial_port_that_is_unplugged() {
     let report = live.finish();
     let counts = &report.sensors["imu"];
     // what comes half a second late is refused as a whole
-    assert!(counts.sent >= 150 && counts.sent % 10 == 0 && counts.bad_stamp <= 50, "{counts:?}");
+    assert!(counts.sent >= 150 && counts.sent % 10 == 0 && counts.bad_stamp <= 100, "{counts:?}");
     assert_eq!((counts.refused, counts.not_recorded, counts.lost), (0, 0, 1), "{counts:?}");
     assert_eq!((report.timing["imu"].clock, report.timing["imu"].kind), (ClockId::Sensor, StampKind::ExposureMiddle));
     let drive = folder.path().join("drive_0000.mcap");

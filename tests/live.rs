@@ -99,6 +99,36 @@ fn a_live_run_replays_from_its_recording_to_the_same_bits() {
 }
 
 #[test]
+fn a_recording_with_its_outputs_replays_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, sender) = rig_with_lidar("VLP-16");
+    std::fs::write(folder.path().join("car.toml"), rig.to_toml()).unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_catseye"));
+        command.args(arguments).current_dir(folder.path());
+        command
+    };
+    let run =
+        ["run", "car.toml", "--record", "rec", "--name", "drive", "--outputs", "--no-report", "--min-free-mib", "0"];
+    let run = command(&[run.as_slice(), &["--duration", "8"]].concat()).spawn().unwrap();
+    // what comes before every sensor is open is not part of the run
+    let sending = send(sender, 6.0);
+    assert!(run.wait_with_output().unwrap().status.success());
+    sending.join().unwrap();
+    for input in ["rec", "rec/drive.manifest.json"] {
+        let same = command(&["replay", input, "--verify", "--no-report", "--json"]).output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&same.stdout).unwrap();
+        assert!(same.status.success() && found["ticks"].as_u64() > Some(3), "{found}");
+    }
+    let replay = command(&["replay", "rec", "--no-report", "-q", "--out", "again.mcap"]).status().unwrap();
+    let diff = command(&["diff", "rec/drive.run.mcap", "again.mcap"]).status().unwrap();
+    assert!(replay.success() && diff.success(), "{replay} {diff}");
+    let check = command(&["check", "rec"]).output().unwrap();
+    let words = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.success() && words.contains("drive.run.mcap"), "{words}");
+}
+
+#[test]
 fn recording_alone_needs_no_pipeline() {
     let folder = tempfile::tempdir().unwrap();
     let (rig, sender) = rig_with_lidar("VLP-16");

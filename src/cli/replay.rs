@@ -14,6 +14,7 @@ use catseye::diff::{Comparison, Verifier, stateful_stages, unrun_networks};
 use catseye::gpu::TransferMode;
 use catseye::header::{mismatches, run_header};
 use catseye::log::RIG_ATTACHMENT;
+use catseye::log::files::run_beside;
 use catseye::log::import::{ImportKind, ImportReport};
 use catseye::log::notes::Names;
 use catseye::log::reader::LogReader;
@@ -99,7 +100,7 @@ pub struct Arguments {
     /// Decide again, even if the log holds decisions.
     #[arg(long, conflicts_with_all = ["decisions", "verify"])]
     redecide: bool,
-    /// Compare all digests with those of a run [default: the input itself].
+    /// Compare all digests with those of a run [default: the input itself, or the run that lies beside it].
     #[arg(long, value_name = "LOG")]
     verify: Option<Option<PathBuf>>,
     /// No network runs: what the cameras saw is taken from the log of a run [default: the run that is verified, or the input]. What
@@ -428,13 +429,15 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
         assumptions = import_input(arguments, &log, context)?.assumptions;
         preamble = Preamble::read(&log).map_err(explain)?;
     }
-    let reference = arguments.verify.as_ref().map(|path| path.clone().unwrap_or_else(|| log.clone()));
-    let holds_a_run = !preamble.run.is_empty();
+    let beside = if is_log { run_beside(&arguments.input).ok().flatten() } else { None };
+    let own_run = || beside.clone().unwrap_or_else(|| log.clone());
+    let reference = arguments.verify.as_ref().map(|path| path.clone().unwrap_or_else(own_run));
+    let holds_a_run = !preamble.run.is_empty() || beside.is_some();
     let decisions = arguments
         .decisions
         .clone()
         .or_else(|| reference.clone())
-        .or_else(|| (holds_a_run && !arguments.redecide).then(|| log.clone()));
+        .or_else(|| (holds_a_run && !arguments.redecide).then(own_run));
     let mut recorded = BTreeMap::new();
     if let Some(reference) = &reference {
         let of_reference = Preamble::read(reference).map_err(explain)?;

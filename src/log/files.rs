@@ -1,7 +1,8 @@
 //! Which files a log is: one, or all that the [recorder](super::recorder) made of a recording, in their order.
 //!
 //! A recording is meant by its folder, if that holds no other, by its manifest, or by its first file. Its files are found by their
-//! numbers, whether there is a manifest or a crash left none. Any other file means itself.
+//! numbers, whether there is a manifest or a crash left none. Any other file means itself. The log of the run that a recording was
+//! made in may lie beside it, as `NAME.run.mcap`: then the recording holds what the pipeline made, too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -28,19 +29,39 @@ impl LogFiles {
     /// [`ReadError::Folder`] for a folder without one recording or with several, [`ReadError::Missing`] for a recording of whose
     /// files one is not there that others follow.
     pub fn find(path: &Path) -> Result<Self, ReadError> {
-        let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-        if path.is_dir() {
-            return rotation(path, &only_recording(path)?);
-        }
-        if let Some(name) = file.strip_suffix(MANIFEST_SUFFIX) {
-            return rotation(&folder, name);
-        }
-        match parse_file_name(file) {
-            Some((name, 0, _)) if is_recording(path) => rotation(&folder, name),
-            _ => Ok(LogFiles::One(path.to_owned())),
+        match recording_of(path)? {
+            Some((folder, name)) => rotation(&folder, &name),
+            None => Ok(LogFiles::One(path.to_owned())),
         }
     }
+}
+
+/// Where the log of the run lies that a recording was made in.
+pub fn run_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.run.mcap"))
+}
+
+/// The log of the run that a recording was made in, if it lies beside it.
+///
+/// # Errors
+/// As those of [`LogFiles::find`].
+pub fn run_beside(path: &Path) -> Result<Option<PathBuf>, ReadError> {
+    let beside = recording_of(path)?.map(|(folder, name)| run_path(&folder, &name));
+    Ok(beside.filter(|run| run.is_file()))
+}
+
+/// Folder and name of the recording that a path means; `None` for a file that stands alone.
+fn recording_of(path: &Path) -> Result<Option<(PathBuf, String)>, ReadError> {
+    if path.is_dir() {
+        return Ok(Some((path.to_owned(), only_recording(path)?)));
+    }
+    let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+    if let Some(name) = file.strip_suffix(MANIFEST_SUFFIX) {
+        return Ok(Some((folder, name.to_owned())));
+    }
+    let first = parse_file_name(file).filter(|(_, number, _)| *number == 0 && is_recording(path));
+    Ok(first.map(|(name, ..)| (folder, name.to_owned())))
 }
 
 /// The name of the recording that a folder holds.

@@ -119,7 +119,9 @@ fn stands_alone(file: &Path) {
 }
 
 /// Channel, number and arrival of every message of a log, the names of all else in it, and how it ends.
-fn read(path: &Path) -> Result<(Vec<(String, u32, i64)>, Vec<String>, LogEnding), ReadError> {
+type WholeLog = (Vec<(String, u32, i64)>, Vec<String>, LogEnding);
+
+fn read(path: &Path) -> Result<WholeLog, ReadError> {
     let mut reader = LogReader::open(path)?;
     let (mut messages, mut names) = (Vec::new(), Vec::new());
     while let Some(event) = reader.next()? {

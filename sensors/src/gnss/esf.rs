@@ -72,8 +72,9 @@ impl Unwrapped {
             // never 0, which stamps of clocks that are not set have
             self.ticks = i64::from(tag << unused >> unused) + (1 << self.bits);
         }
-        self.ticks += i64::from(step);
-        self.ticks * self.tick_half_ns / 2
+        // tags that leap by half their range each time would lead out of what a stamp can hold
+        self.ticks = self.ticks.saturating_add(i64::from(step));
+        self.ticks.saturating_mul(self.tick_half_ns) / 2
     }
 }
 
@@ -338,6 +339,15 @@ mod tests {
             assert_eq!((samples.len(), summary.malformed), (0, 1));
         }
         assert_eq!(decode(&frame(ESF_RAW, &[0; 3]), 100).1.malformed, 1);
+    }
+
+    #[test]
+    fn tags_that_leap_lead_nowhere() {
+        for step in [0x7FFF_FFFFu32, 0x8000_0000] {
+            let mut clock = Unwrapped::MEAS;
+            let stamps: Vec<i64> = (0..10_000).map(|number| clock.stamp_ns(step.wrapping_mul(number))).collect();
+            assert!(stamps[0] > 0 && (stamps.is_sorted() || stamps.iter().rev().is_sorted()), "{step:#x}");
+        }
     }
 
     #[test]

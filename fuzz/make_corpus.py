@@ -913,6 +913,16 @@ def receivers():
     older += ubx(1, 0x12, struct.pack("<IiiiIIiII", 3000, 150, 0, 0, 150, 150, 0, 5, 100000))
     older += ubx(1, 0x21, struct.pack("<Ii", 3000, 20)[:8] + struct.pack("<iHBBBBBB", 0, 2024, 3, 10, 0, 0, 3, 7))
     seed("gnss", "older_ubx", b"\xff" + older)
+    rates, forces = ((14, 4096), (13, -4096), (5, 1)), ((16, 1024), (17, -10035), (18, 0))
+    word = lambda kind, value: struct.pack("<I", kind << 24 | value & 0xFFFFFF)
+    inertial = b""
+    for axes in (rates, ((10, 5), (12, 2500)), forces):
+        words = b"".join(word(kind, value) for kind, value in axes)
+        inertial += ubx(0x10, 0x02, struct.pack("<IHH", 77, len(axes) << 11, 0) + words)
+    tags = (0xFFFF00, 0, 0x100)
+    blocks = b"".join(word(kind, value) + struct.pack("<I", tag) for tag in tags for kind, value in rates + forces)
+    inertial += ubx(0x10, 0x03, bytes(4) + blocks)
+    seed("gnss", "esf", b"\x09" + inertial)
     seed("gnss", "mixture", b"\x01" + b"noise" + messages + sentences[:100] + older + sentences)
     late = [0, 3, 1, 4, 2, 5]
     for name, jitter, step in (("one_sided", 0, 0), ("symmetric", 1, 0), ("step", 0, 2000)):

@@ -149,7 +149,7 @@ impl Digests {
 
     /// Whether the log ends in the middle of its messages.
     fn is_cut(&self) -> bool {
-        matches!(self.reader.ending(), Some(Ending::Cut { .. }))
+        self.reader.ending().is_some_and(Ending::lacks_messages)
     }
 
     /// The digests of one tick, passing over those before it.

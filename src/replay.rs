@@ -237,7 +237,7 @@ impl Edge {
             // behind the last tick of a whole run there may be packets yet that it dropped
             Edge::Recorded(recorded, decisions) => {
                 let is_part =
-                    decisions.range.is_some() || matches!(decisions.reader.ending(), Some(Ending::Cut { .. }));
+                    decisions.range.is_some() || decisions.reader.ending().is_some_and(Ending::lacks_messages);
                 decisions.ended && recorded.is_idle() && is_part
             }
         }
@@ -262,7 +262,7 @@ impl Edge {
     /// nothing when no file is cut and the packets should be there.
     fn give_up(&mut self, source: Option<&SourceSummary>) -> Option<u64> {
         let Edge::Recorded(recorded, decisions) = self else { return None };
-        let is_cut = |ending: Option<&Ending>| matches!(ending, Some(Ending::Cut { .. }));
+        let is_cut = |ending: Option<&Ending>| ending.is_some_and(Ending::lacks_messages);
         if !is_cut(source.map(|source| &source.ending)) && !is_cut(decisions.reader.ending()) {
             return None;
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use catseye::log::Channel;
 use catseye::log::packet::{StampInfo, picture_message};
-use catseye::log::reader::{Ending, LogReader};
-use catseye::log::recorder::priority::{Priority, SensorMessage};
+use catseye::log::reader::{Ending, Event, LogReader, Message};
+use catseye::log::recorder::priority::{Offer, Priority, SensorMessage};
 use catseye::log::recorder::{Options, Preamble, Recorder};
 use catseye::log::writer::{Compression, LogWriter};
 use catseye_calibration::rig::{PictureFormat, Rig};
@@ -336,6 +336,63 @@ fn check_tells_a_complete_log_from_one_with_a_gap_and_from_one_that_is_cut() {
     assert_eq!(gap.status.code(), Some(1));
     let ranges = &json(&gap)["recordings"][0]["channels"]["/camera"]["undeclared_ranges"];
     assert_eq!(*ranges, serde_json::json!([[9, 11]]));
+}
+
+/// Records the pictures of a log anew, in files of at most so many bytes.
+fn record_again(log: &Path, folder: &Path, max_file_bytes: u64) {
+    let (mut reader, mut preamble) = (LogReader::open(log).unwrap(), Preamble::default());
+    let (mut messages, mut slot) = (Vec::new(), None);
+    while let Some(event) = reader.next().unwrap() {
+        match event {
+            Event::Attachment { name, data } => preamble.attach(&name, "application/toml", data),
+            Event::Metadata { name, entries } => preamble.metadata(&name, entries),
+            Event::Message(Message { channel, sequence, log_ns, publish_ns, data, .. }) => {
+                let slot = *slot.get_or_insert_with(|| preamble.channel((**channel).clone(), Priority(0)));
+                messages.push(SensorMessage { slot, sequence, log_ns, publish_ns, data: data.to_vec().into() });
+            }
+        }
+    }
+    let options = Options { max_file_bytes, chunk_bytes: 1 << 10, min_free_bytes: 0, ..Options::default() };
+    let recorder = Recorder::start(folder, "drive", preamble, options).unwrap();
+    messages.into_iter().for_each(|message| assert_eq!(recorder.offer(message), Offer::Taken));
+    recorder.stop().unwrap();
+}
+
+#[test]
+fn a_recording_of_several_files_replays_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log.mcap");
+    log_with_stamps(&log, &(0..40).map(|i| 1000 + 100 * i).collect::<Vec<_>>());
+    record_again(&log, &folder.path().join("one"), 1 << 30);
+    record_again(&log, &folder.path().join("rec"), 64 << 10);
+    let files = || std::fs::read_dir(folder.path().join("rec")).unwrap().count();
+    assert!(files() > 4, "{} files", files());
+    let one = catseye(folder.path(), &["replay", "one", "--digests", "all", "--no-report", "--json"]);
+    assert_eq!(json(&one)["ticks"], 40, "{}", text(&one));
+    for input in ["rec", "rec/drive.manifest.json", "rec/drive_0000.mcap"] {
+        let verify = ["--verify", "catseye-out/one/run.mcap", "--no-report", "--json"];
+        let same = catseye(folder.path(), &[&["replay", input], verify.as_slice()].concat());
+        assert_eq!((same.status.code(), json(&same)["ticks"].as_u64()), (Some(0), Some(40)), "{}", text(&same));
+        let info = json(&catseye(folder.path(), &["info", input, "--json"]));
+        let camera = &info["topics"]["/camera/front/image"];
+        assert_eq!((info["complete"].as_bool(), camera["messages"].as_u64()), (Some(true), Some(40)), "{info}");
+        let checked = catseye(folder.path(), &["check", input]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked));
+    }
+    // decisions obeyed from a log that is the other recording's
+    let again =
+        ["replay", "rec", "--decisions", "catseye-out/one/run.mcap", "--record", "--no-report", "--out", "own.mcap"];
+    assert!(catseye(folder.path(), &again).status.success());
+    let own = catseye(folder.path(), &["replay", "own.mcap", "--verify", "--no-report"]);
+    assert_eq!(own.status.code(), Some(0), "{}", text(&own));
+
+    std::fs::remove_file(folder.path().join("rec/drive_0002.mcap")).unwrap();
+    for command in ["replay", "info"] {
+        assert_fails(&catseye(folder.path(), &[command, "rec"]), &["drive_0002.mcap", "missing", "catseye check"]);
+    }
+    for input in ["rec", "rec/drive_0000.mcap"] {
+        assert_fails(&catseye(folder.path(), &["check", input]), &["drive_0002.mcap is missing", "incomplete"]);
+    }
 }
 
 #[test]

@@ -99,6 +99,36 @@ fn a_live_run_replays_from_its_recording_to_the_same_bits() {
 }
 
 #[test]
+fn a_recording_with_its_outputs_replays_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, sender) = rig_with_lidar("VLP-16");
+    std::fs::write(folder.path().join("car.toml"), rig.to_toml()).unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_catseye"));
+        command.args(arguments).current_dir(folder.path());
+        command
+    };
+    let run =
+        ["run", "car.toml", "--record", "rec", "--name", "drive", "--outputs", "--no-report", "--min-free-mib", "0"];
+    let run = command(&[run.as_slice(), &["--duration", "8"]].concat()).spawn().unwrap();
+    // what comes before every sensor is open is not part of the run
+    let sending = send(sender, 6.0);
+    assert!(run.wait_with_output().unwrap().status.success());
+    sending.join().unwrap();
+    for input in ["rec", "rec/drive.manifest.json"] {
+        let same = command(&["replay", input, "--verify", "--no-report", "--json"]).output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&same.stdout).unwrap();
+        assert!(same.status.success() && found["ticks"].as_u64() > Some(3), "{found}");
+    }
+    let replay = command(&["replay", "rec", "--no-report", "-q", "--out", "again.mcap"]).status().unwrap();
+    let diff = command(&["diff", "rec/drive.run.mcap", "again.mcap"]).status().unwrap();
+    assert!(replay.success() && diff.success(), "{replay} {diff}");
+    let check = command(&["check", "rec"]).output().unwrap();
+    let words = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.success() && words.contains("drive.run.mcap"), "{words}");
+}
+
+#[test]
 fn recording_alone_needs_no_pipeline() {
     let folder = tempfile::tempdir().unwrap();
     let (rig, sender) = rig_with_lidar("VLP-16");
@@ -495,6 +525,74 @@ fn a_real_receivers_sentences_come_over_a_serial_port() {
         "{fix:?}"
     );
     assert!((fix.altitude_m - 246.719).abs() < 1e-9, "{fix:?}");
+}
+
+/// A message of UBX.
+fn ubx([class, number]: [u8; 2], payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u16).to_le_bytes();
+    let body = [[class, number].as_slice(), &length, payload].concat();
+    let sums = body.iter().fold([0u8; 2], |[a, b], byte| {
+        let a = a.wrapping_add(*byte);
+        [a, b.wrapping_add(a)]
+    });
+    [[0xB5, 0x62].as_slice(), &body, &sums].concat()
+}
+
+/// UBX-ESF-RAW of a tenth of a second: ten samples with a rate of 90 degrees a second about z and 9.75 m/s² up.
+fn esf_raw(number: u32) -> Vec<u8> {
+    let mut payload = vec![0; 4];
+    for sample in 0..10 {
+        // 256 ticks of 39.0625 µs are 10 ms; the counter begins anew on the way
+        let tag = (0xFF_F000 + 256 * (10 * number + sample)) & 0xFF_FFFF;
+        for (kind, value) in [(14u32, 0u32), (13, 0), (5, 90 << 12), (16, 0), (17, 0), (18, 9984), (12, 2500)] {
+            payload.extend_from_slice(&(kind << 24 | value).to_le_bytes());
+            payload.extend_from_slice(&tag.to_le_bytes());
+        }
+    }
+    ubx([0x10, 0x03], &payload)
+}
+
+#[test]
+fn the_unit_of_a_receiver_comes_over_a_serial_port_that_is_unplugged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plug = Plug::new(folder.path());
+    let mut rig = rig_of_all([1, 2, 3], &plug.name);
+    rig.sources = [("imu".to_owned(), Source::Serial { device: plug.name.clone(), baud: 921_600 })].into();
+    let again = Rig::parse(&rig.to_toml(), "again.toml").unwrap();
+    assert_eq!(again.sources, rig.sources);
+    // a machine that is busy needs longer
+    let options = LiveOptions { timing: true, ..live_options(false, Some(folder.path()), 9.0) };
+    let (live, source) = Live::start(&rig, &Files::new(), options).unwrap();
+    drop(source);
+    every(100, 6.5, |number| match number {
+        10 => plug.unplug(),
+        18 => plug.plug_in(),
+        // the receiver's other messages come on the same line
+        _ => plug.say(&[nmea(number), esf_raw(number), ubx([1, 0x61], &[0; 4])].concat()),
+    });
+    let report = live.finish();
+    let counts = &report.sensors["imu"];
+    // what comes half a second late is refused as a whole
+    assert!(counts.sent >= 150 && counts.sent % 10 == 0 && counts.bad_stamp <= 100, "{counts:?}");
+    assert_eq!((counts.refused, counts.not_recorded, counts.lost), (0, 0, 1), "{counts:?}");
+    assert_eq!((report.timing["imu"].clock, report.timing["imu"].kind), (ClockId::Sensor, StampKind::ExposureMiddle));
+    let drive = folder.path().join("drive_0000.mcap");
+    for (_, content) in packets(&drive, &rig) {
+        let Content::Imu(sample) = content else { panic!("{content:?}") };
+        let [x, y, z] = sample.angular_velocity_radps;
+        assert!(x == 0.0 && y == 0.0 && (z - std::f64::consts::FRAC_PI_2).abs() < 1e-12, "{sample:?}");
+        assert_eq!(sample.acceleration_mps2, [0.0, 0.0, 9.75]);
+    }
+    // samples keep their distance of 10 ms on the host's time line, although ten come at once
+    let mut reader = LogReader::open(&drive).unwrap();
+    let mut stamps_ns = Vec::new();
+    while let Some(event) = reader.next().unwrap() {
+        if let Event::Message(message) = event {
+            stamps_ns.push(message.publish_ns);
+        }
+    }
+    let even = stamps_ns.windows(2).filter(|pair| (pair[1] - pair[0] - 10_000_000).abs() < 2_000_000).count();
+    assert!(even * 10 >= stamps_ns.len() * 9, "{even} of {}", stamps_ns.len());
 }
 
 #[test]

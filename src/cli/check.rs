@@ -16,7 +16,7 @@ use super::{Context, Outcome, problem};
     after_help = "Examples:\n  catseye check recordings/drive.manifest.json\n  catseye check recordings --json\n  catseye check drive.mcap"
 )]
 pub struct Arguments {
-    /// Logs, folders of recordings, manifests.
+    /// Logs; recordings by their folders, manifests or first files.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     /// Accept what the recorder says that it left out.

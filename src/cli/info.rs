@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use catseye::log::notes::{Notes, NotesReader};
-use catseye::log::reader::{Event, LogReader};
+use catseye::log::reader::{Event, LogReader, ReadError};
 use catseye::log::{RUN_HEADER, SOURCE_HEADER, TOPIC_DROP, TOPIC_SNAPSHOT, TOPIC_TICK};
 use catseye::messages::{DropDecision, TickDecision};
 use clap::Args;
@@ -17,7 +17,7 @@ use super::{Context, Outcome, problem};
 #[derive(Args)]
 #[command(after_help = "Examples:\n  catseye info drive.mcap\n  catseye info catseye-out/drive/run.mcap --json")]
 pub struct Arguments {
-    /// The log.
+    /// The log, or a recording of several files by its folder, its manifest or its first file.
     log: PathBuf,
 }
 
@@ -39,7 +39,14 @@ struct Topic {
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
     let path = &arguments.log;
-    let explain = |error| problem(error, "a file that is no MCAP log can be brought in with `catseye import`");
+    let explain = |error: ReadError| {
+        let help = if error.is_of_recording() {
+            "`catseye check` tells all that is missing of a recording"
+        } else {
+            "a file that is no MCAP log can be brought in with `catseye import`"
+        };
+        problem(error, help)
+    };
     let mut reader = LogReader::open(path).map_err(explain)?;
     let mut notes = NotesReader::default();
     let bar = Progress::new(context, "info");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use catseye::header::run_header;
 use catseye::live::{Live, LiveError, LiveOptions, LiveReport, Recording, SensorCounts, SensorTiming, Tell};
+use catseye::log::files::run_path;
 use catseye::log::notes::Names;
 use catseye::log::recorder::manifest::Ending;
 use catseye::log::recorder::{Fsync, Options as RecorderOptions, now_unix_ns};
@@ -32,7 +33,9 @@ use super::{Context, Outcome, STOP, problem};
 
 /// Arguments of `run`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  catseye run car.toml\n  catseye run car.toml --duration 60 --record drives")]
+#[command(
+    after_help = "Examples:\n  catseye run car.toml\n  catseye run car.toml --duration 60 --record drives --outputs"
+)]
 pub struct Run {
     /// The rig: its sensors with a `source` are live, its models run.
     rig: PathBuf,
@@ -57,6 +60,10 @@ pub struct Run {
     /// Record the sensors too, into this folder.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Put the run's log beside the recording, as NAME.run.mcap: decisions, detections, tracks, world models, plans. The recording
+    /// then replays by itself to the bits that it had.
+    #[arg(long, requires = "record")]
+    outputs: bool,
     /// Where outputs go: the run's log, the report.
     #[arg(long, value_name = "DIR", default_value = "catseye-out/live")]
     output_dir: PathBuf,
@@ -211,7 +218,10 @@ pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
         super::replay::say_models(&pipeline);
     }
     let explain = |error: catseye::tap::TapError| problem(error, "");
-    let (log, report) = (arguments.output_dir.join("run.mcap"), arguments.output_dir.join("report.html"));
+    let recording = arguments.record.clone().map(|folder| arguments.limits.recording(&rig, folder));
+    let beside = recording.as_ref().filter(|_| arguments.outputs).map(|to| run_path(&to.folder, &to.name));
+    let log = beside.unwrap_or_else(|| arguments.output_dir.join("run.mcap"));
+    let report = arguments.output_dir.join("report.html");
     let assumptions = pipeline.assumptions.clone();
     let kept = Rig { directory: PathBuf::new(), ..rig.clone() };
     let run = RunHeader { entries: header.clone(), rig_toml: kept.to_toml(), files: files.clone() };
@@ -241,7 +251,7 @@ pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
             stop: &STOP,
             duration: arguments.limits.duration,
             to_pipeline: true,
-            recording: arguments.record.clone().map(|folder| arguments.limits.recording(&rig, folder)),
+            recording,
             timing: false,
             tell: tell(context),
             footing: standing.footing.clone(),

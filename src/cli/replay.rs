@@ -14,6 +14,7 @@ use catseye::diff::{Comparison, Verifier, stateful_stages, unrun_networks};
 use catseye::gpu::TransferMode;
 use catseye::header::{mismatches, run_header};
 use catseye::log::RIG_ATTACHMENT;
+use catseye::log::files::run_beside;
 use catseye::log::import::{ImportKind, ImportReport};
 use catseye::log::notes::Names;
 use catseye::log::reader::LogReader;
@@ -40,7 +41,8 @@ use super::{Context, Outcome, STOP, check_output, problem};
     after_help = "Examples:\n  catseye replay drive.mp4 --model yolox_nano.onnx\n  catseye replay drive.mcap --verify catseye-out/drive/run.mcap"
 )]
 pub struct Arguments {
-    /// A log, a video, a folder of pictures, a KITTI folder: whatever `import` knows.
+    /// A log; a recording of several files, by its folder, its manifest or its first file; a video, a folder of pictures, a KITTI
+    /// folder: whatever `import` knows.
     input: PathBuf,
     /// An ONNX model, and the cameras that it serves (all by default): FILE or FILE@CAM1,CAM2. May be repeated.
     #[arg(long = "model", value_name = "FILE[@CAMERAS]")]
@@ -98,7 +100,7 @@ pub struct Arguments {
     /// Decide again, even if the log holds decisions.
     #[arg(long, conflicts_with_all = ["decisions", "verify"])]
     redecide: bool,
-    /// Compare all digests with those of a run [default: the input itself].
+    /// Compare all digests with those of a run [default: the input itself, or the run that lies beside it].
     #[arg(long, value_name = "LOG")]
     verify: Option<Option<PathBuf>>,
     /// No network runs: what the cameras saw is taken from the log of a run [default: the run that is verified, or the input]. What
@@ -342,6 +344,7 @@ pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
 fn output_folder(arguments: &Arguments) -> PathBuf {
     let name = arguments.input.canonicalize().unwrap_or_else(|_| arguments.input.clone());
     let name = name.file_stem().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+    let name = name.strip_suffix(".manifest").unwrap_or(&name);
     arguments.output_dir.clone().unwrap_or_else(|| Path::new("catseye-out").join(name))
 }
 
@@ -413,20 +416,28 @@ fn open_input(arguments: &Arguments, folder: &Path, context: Context) -> miette:
     }
     let mut assumptions = Vec::new();
     let mut log = arguments.input.clone();
-    let is_log = arguments.input.is_file() && LogReader::open(&arguments.input).is_ok();
+    let is_log = match LogReader::open(&arguments.input) {
+        Ok(_) => true,
+        Err(error) if error.is_of_recording() => {
+            return Err(problem(error, "`catseye check` tells all that is missing of a recording"));
+        }
+        Err(_) => false,
+    };
     let mut preamble = if is_log { Preamble::read(&log).map_err(explain)? } else { Preamble::default() };
     if preamble.rig.is_none() {
         log = folder.join("drive.mcap");
         assumptions = import_input(arguments, &log, context)?.assumptions;
         preamble = Preamble::read(&log).map_err(explain)?;
     }
-    let reference = arguments.verify.as_ref().map(|path| path.clone().unwrap_or_else(|| log.clone()));
-    let holds_a_run = !preamble.run.is_empty();
+    let beside = if is_log { run_beside(&arguments.input).ok().flatten() } else { None };
+    let own_run = || beside.clone().unwrap_or_else(|| log.clone());
+    let reference = arguments.verify.as_ref().map(|path| path.clone().unwrap_or_else(own_run));
+    let holds_a_run = !preamble.run.is_empty() || beside.is_some();
     let decisions = arguments
         .decisions
         .clone()
         .or_else(|| reference.clone())
-        .or_else(|| (holds_a_run && !arguments.redecide).then(|| log.clone()));
+        .or_else(|| (holds_a_run && !arguments.redecide).then(own_run));
     let mut recorded = BTreeMap::new();
     if let Some(reference) = &reference {
         let of_reference = Preamble::read(reference).map_err(explain)?;

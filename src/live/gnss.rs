@@ -4,10 +4,6 @@
 //! bytes of each epoch arrive; so it is late by the least time that the receiver takes to compute and send, some 50 to 200 ms,
 //! which nothing on the host can tell. Until the receiver knows date and time a fix has the stamp of its arrival. A fix without a
 //! position is none, and is counted. A receiver that sends both protocols says the same twice: its UBX is taken.
-//!
-//! Promised: a port that is unplugged, or a connection that ends, is told of, counted, and opened again when it is back.
-
-use std::time::Duration;
 
 use catseye_calibration::rig::Source;
 use catseye_sensors::gnss::{GnssDecoder, GnssEvent, GnssFix, GnssSummary, Protocol};
@@ -15,13 +11,11 @@ use catseye_sensors::packet::{ClockId, StampKind};
 use foxglove::messages::location_fix::PositionCovarianceType;
 use foxglove::messages::{LocationFix, Vector3};
 
-use super::stream::Stream;
-use super::{Driver, Measurement, Outlet, Stamped, again};
+use super::stream::{Heard, follow};
+use super::{Driver, Measurement, Outlet, Stamped};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
 
-/// A line that is silent for so long has sent the whole epoch: bytes of one follow each other within some milliseconds.
-const SILENCE: Duration = Duration::from_millis(25);
 /// So many bytes of which none are a sentence or a message are sent at another rate than they are read.
 const NOISE_BYTES: u64 = 1000;
 
@@ -34,12 +28,6 @@ struct GnssDriver {
     source: Source,
 }
 
-impl GnssDriver {
-    fn open(&self) -> Result<Stream, String> {
-        Stream::open(&self.source).unwrap_or_else(|| Err(format!("expected a stream of bytes, found {}", self.source)))
-    }
-}
-
 impl Driver for GnssDriver {
     fn channel(&self, topic: &str) -> Channel {
         let mut channel = Channel::of_foxglove::<LocationFix>(topic);
@@ -48,21 +36,8 @@ impl Driver for GnssDriver {
     }
 
     fn run(&mut self, outlet: &mut Outlet, opened: &mut dyn FnMut(Result<(), String>)) {
-        let mut stream = match self.open() {
-            Ok(stream) => stream,
-            Err(error) => return opened(Err(error)),
-        };
-        opened(Ok(()));
         let mut receiver = Receiver::default();
-        while let Err(error) = receiver.listen(&mut stream, outlet) {
-            outlet.counts.lost += 1;
-            outlet.tell(&error);
-            drop(stream);
-            receiver.restart(outlet);
-            let Some(opened) = again(outlet, || self.open().ok()) else { return };
-            outlet.tell("is back");
-            stream = opened;
-        }
+        follow(&self.source, outlet, opened, &mut |heard, outlet| receiver.hear(heard, outlet));
     }
 }
 
@@ -81,36 +56,31 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Takes what comes until the stream ends, or the run.
-    fn listen(&mut self, stream: &mut Stream, outlet: &mut Outlet) -> Result<(), String> {
-        let mut bytes = [0; 4096];
-        while !outlet.is_over() {
-            let count = stream.read(&mut bytes, SILENCE)?;
-            let now_ns = outlet.clock().now_ns();
-            if count == 0 {
+    fn hear(&mut self, heard: Heard<'_>, outlet: &mut Outlet) {
+        let now_ns = outlet.clock().now_ns();
+        match heard {
+            Heard::Silence => {
                 self.decoder.flush(&mut self.events);
                 let began_ns = self.began_ns.take();
                 self.send(began_ns.unwrap_or(now_ns), outlet);
-                continue;
             }
-            self.decoder.push(bytes.get(..count).unwrap_or_default(), &mut self.events);
-            let began_ns = *self.began_ns.get_or_insert(now_ns);
-            if !self.events.is_empty() {
-                // what ends an epoch is the beginning of the next, or its own last message: then the line falls silent
-                self.began_ns = Some(now_ns);
-                self.send(began_ns, outlet);
+            Heard::Bytes(bytes) => {
+                self.decoder.push(bytes, &mut self.events);
+                let began_ns = *self.began_ns.get_or_insert(now_ns);
+                if !self.events.is_empty() {
+                    // what ends an epoch is the beginning of the next, or its own last message: then the line falls silent
+                    self.began_ns = Some(now_ns);
+                    self.send(began_ns, outlet);
+                }
+                self.count(outlet);
             }
-            self.count(outlet);
+            Heard::Again => {
+                self.refused_before = outlet.counts.refused;
+                self.decoder = GnssDecoder::default();
+                self.events.clear();
+                self.began_ns = None;
+            }
         }
-        Ok(())
-    }
-
-    /// Half a sentence from before is none behind it.
-    fn restart(&mut self, outlet: &Outlet) {
-        self.refused_before = outlet.counts.refused;
-        self.decoder = GnssDecoder::default();
-        self.events.clear();
-        self.began_ns = None;
     }
 
     fn count(&mut self, outlet: &mut Outlet) {

@@ -1,4 +1,7 @@
 //! A stream of bytes from a serial port or from another host, which is opened again when it ends.
+//!
+//! Promised by [`follow`]: a port that is unplugged, or a connection that ends, is told of, counted, and opened again when it is
+//! back.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
@@ -7,10 +10,63 @@ use std::time::Duration;
 use catseye_calibration::rig::Source;
 use catseye_sensors::serial::SerialPort;
 
-use super::udp;
+use super::{Outlet, again, udp};
 
 /// How long another host may take to answer.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A line that is silent for so long has sent all that belongs together: its bytes follow each other within some milliseconds.
+const SILENCE: Duration = Duration::from_millis(25);
+
+/// What came of a stream.
+pub enum Heard<'a> {
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// Nothing for a moment.
+    Silence,
+    /// It was opened again: half a message from before is none behind it.
+    Again,
+}
+
+/// Reads a stream until the run is over.
+pub fn follow(
+    source: &Source,
+    outlet: &mut Outlet,
+    opened: &mut dyn FnMut(Result<(), String>),
+    hear: &mut dyn FnMut(Heard<'_>, &mut Outlet),
+) {
+    let open = || Stream::open(source).unwrap_or_else(|| Err(format!("expected a stream of bytes, found {source}")));
+    let mut stream = match open() {
+        Ok(stream) => stream,
+        Err(error) => return opened(Err(error)),
+    };
+    opened(Ok(()));
+    while let Err(error) = listen(&mut stream, outlet, hear) {
+        outlet.counts.lost += 1;
+        outlet.tell(&error);
+        drop(stream);
+        hear(Heard::Again, outlet);
+        let Some(opened) = again(outlet, || open().ok()) else { return };
+        outlet.tell("is back");
+        stream = opened;
+    }
+}
+
+/// Takes what comes until the stream ends, or the run.
+fn listen(
+    stream: &mut Stream,
+    outlet: &mut Outlet,
+    hear: &mut dyn FnMut(Heard<'_>, &mut Outlet),
+) -> Result<(), String> {
+    let mut bytes = [0; 4096];
+    while !outlet.is_over() {
+        match stream.read(&mut bytes, SILENCE)? {
+            0 => hear(Heard::Silence, outlet),
+            count => hear(Heard::Bytes(bytes.get(..count).unwrap_or_default()), outlet),
+        }
+    }
+    Ok(())
+}
 
 /// An open stream.
 pub enum Stream {

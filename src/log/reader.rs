@@ -4,8 +4,11 @@
 //! whatever the size of the file, and gives nothing out of a chunk whose CRC does not hold. A file that was cut off is
 //! read up to its last whole record; [`Ending`] then says where it ends. Damage inside (a wrong CRC, a record that does
 //! not parse) is an error, since what follows cannot be trusted.
+//!
+//! The [files](super::files) of a recording in rotation are read as one log: what each file repeats of the first (header, rig,
+//! attachments) comes once. A file inside that is missing, cut off or of another recording is an error that names it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -15,8 +18,9 @@ use std::sync::Arc;
 use mcap::records::op;
 use thiserror::Error;
 
+use super::files::LogFiles;
 use super::records::{self, Damage, HEAD_BYTES, MAGIC, MAX_RECORD_BYTES, Record};
-use super::{Channel, SCHEMA_VERSION_KEY};
+use super::{Channel, RECORDING_END, RECORDING_HEADER, SCHEMA_VERSION_KEY};
 use crate::messages::SCHEMA_VERSION;
 
 /// Why a log could not be read.
@@ -60,6 +64,38 @@ pub enum ReadError {
         /// Version in the file.
         found: String,
     },
+    /// A folder that is no log.
+    #[error("{path}: expected the files of one recording, found {}", names(found))]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The recordings in it.
+        found: Vec<String>,
+    },
+    /// A file of a recording is not there.
+    #[error("{path}: this file of the recording is missing")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of a recording is not there in full, and others follow.
+    #[error("{path}: {missing}, and more of the recording follows in {next}")]
+    CutInside {
+        /// The file.
+        path: PathBuf,
+        /// What is missing of it.
+        missing: String,
+        /// The file that follows.
+        next: PathBuf,
+    },
+    /// A file bears a recording's name and is not of it.
+    #[error("{path}: expected file {number} of the recording, found that of another")]
+    Stranger {
+        /// The file.
+        path: PathBuf,
+        /// Its number by its name.
+        number: u32,
+    },
     /// A message that does not follow its channel's schema.
     #[error("{path}: {topic}: message {sequence}: {error}")]
     Message {
@@ -74,7 +110,22 @@ pub enum ReadError {
     },
 }
 
-/// How a file ends.
+fn names(found: &[String]) -> String {
+    if found.is_empty() { "none".to_owned() } else { format!("{}: name one of them", found.join(", ")) }
+}
+
+impl ReadError {
+    /// Whether it tells of a recording whose files do not make one log, and not of something that is no log.
+    pub fn is_of_recording(&self) -> bool {
+        match self {
+            ReadError::Folder { found, .. } => !found.is_empty(),
+            ReadError::Missing { .. } | ReadError::CutInside { .. } | ReadError::Stranger { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// How a log ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// As it should.
@@ -89,9 +140,19 @@ pub enum Ending {
         /// Length of the file.
         len: u64,
     },
+    /// Behind a file of a recording that another should follow.
+    Unfollowed {
+        /// The last file that is there.
+        last: PathBuf,
+    },
 }
 
 impl Ending {
+    /// Whether messages may be missing at the end.
+    pub fn lacks_messages(&self) -> bool {
+        matches!(self, Ending::Cut { .. } | Ending::Unfollowed { .. })
+    }
+
     /// What is missing, in words; `None` when nothing is.
     pub fn missing(&self) -> Option<String> {
         match self {
@@ -102,6 +163,9 @@ impl Ending {
             Ending::Cut { len } => Some(format!(
                 "the file is cut off at byte {len}: messages after the last whole record, and the index, are missing"
             )),
+            Ending::Unfollowed { last } => {
+                Some(format!("the file of the recording that should follow {} is missing", last.display()))
+            }
         }
     }
 }
@@ -161,11 +225,48 @@ pub struct LogReader {
     /// Whether they are of the chunk that the file is cut off in, unchecked.
     salvaging: bool,
     unchecked: u64,
+    rotation: Option<Rotation>,
+}
+
+/// Where the reader is in a recording of several files.
+struct Rotation {
+    /// Number of the file that is read.
+    number: u32,
+    /// What all files of the recording have in common, once the first has told it.
+    started_ns: Option<String>,
+    /// Whether the file that is read has said that it belongs here.
+    is_known: bool,
+    /// Whether it has said that another follows.
+    is_followed: bool,
+    following: VecDeque<PathBuf>,
+    /// Bytes of the files before, and of all of them.
+    bytes: [u64; 2],
 }
 
 impl LogReader {
-    /// Opens a log and checks that it is one.
+    /// Opens a log and checks that it is one: a file, or a recording by its folder, its manifest or its first file.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let mut following = match LogFiles::find(path)? {
+            LogFiles::One(file) => return Self::open_file(&file),
+            LogFiles::Rotation(files) => files,
+        };
+        let length = |file: &PathBuf| file.metadata().map_or(0, |found| found.len());
+        let all_bytes = following.iter().map(length).sum();
+        let first = following.pop_front().ok_or_else(|| ReadError::Missing { path: path.to_owned() })?;
+        let mut reader = Self::open_file(&first)?;
+        reader.rotation = Some(Rotation {
+            number: 0,
+            started_ns: None,
+            is_known: false,
+            is_followed: false,
+            following,
+            bytes: [0, all_bytes],
+        });
+        Ok(reader)
+    }
+
+    /// Opens one file, whatever else belongs to it.
+    pub fn open_file(path: &Path) -> Result<Self, ReadError> {
         let io = |error| ReadError::Io { path: path.to_owned(), error };
         let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
@@ -182,6 +283,7 @@ impl LogReader {
             next_record: 0,
             salvaging: false,
             unchecked: 0,
+            rotation: None,
         };
         if reader.array()? != Some(MAGIC) {
             return Err(ReadError::NotMcap { path: path.to_owned() });
@@ -189,14 +291,17 @@ impl LogReader {
         Ok(reader)
     }
 
-    /// The file.
+    /// The file, of several the one that is being read.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Length of the file, and how much of it has been read: for progress.
+    /// How much has been read, and how much there is: for progress.
     pub fn progress(&self) -> (u64, u64) {
-        (self.at, self.len)
+        match &self.rotation {
+            None => (self.at, self.len),
+            Some(Rotation { bytes: [before, all], .. }) => (before + self.at, *all),
+        }
     }
 
     /// Messages given so far out of the chunk that the file is cut off in, whose checksum nobody can check.
@@ -204,7 +309,7 @@ impl LogReader {
         self.unchecked
     }
 
-    /// How the file ended; `None` before `next` has given `None`.
+    /// How the log ended; `None` before `next` has given `None`.
     pub fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
     }
@@ -217,7 +322,13 @@ impl LogReader {
     /// The next event; `None` at the end, whole or cut.
     #[allow(clippy::should_implement_trait)] // events borrow from the reader
     pub fn next(&mut self) -> Result<Option<Event<'_>>, ReadError> {
-        while let Some((opcode, place)) = self.record()? {
+        loop {
+            let Some((opcode, place)) = self.record()? else {
+                if self.open_following()? {
+                    continue;
+                }
+                return Ok(None);
+            };
             let start = place.start;
             match Record::parse(opcode, &self.records[place]) {
                 Err(error) => return Err(self.damaged(error)),
@@ -227,7 +338,12 @@ impl LogReader {
                 Ok(Record::Channel { id, schema, topic, encoding, metadata }) => {
                     self.open_channel(id, schema, topic, encoding, metadata)?;
                 }
-                Ok(Record::Metadata { name, entries }) => return Ok(Some(Event::Metadata { name, entries })),
+                Ok(Record::Metadata { name, entries }) => {
+                    if self.takes_metadata(&name, &entries)? {
+                        return Ok(Some(Event::Metadata { name, entries }));
+                    }
+                }
+                Ok(Record::Attachment { .. }) if !self.is_first_file() => {}
                 Ok(Record::Attachment { name, data }) => {
                     return Ok(Some(Event::Attachment { name, data: data.to_vec() }));
                 }
@@ -250,7 +366,50 @@ impl LogReader {
                 Ok(Record::Other) => {}
             }
         }
-        Ok(None)
+    }
+
+    fn is_first_file(&self) -> bool {
+        self.rotation.as_ref().is_none_or(|rotation| rotation.number == 0)
+    }
+
+    /// Goes on with the recording's next file; false if there is none.
+    fn open_following(&mut self) -> Result<bool, ReadError> {
+        let Some(mut rotation) = self.rotation.take() else { return Ok(false) };
+        let Some(next) = rotation.following.pop_front() else {
+            if rotation.is_followed && self.ending == Some(Ending::Complete) {
+                self.ending = Some(Ending::Unfollowed { last: self.path.clone() });
+            }
+            self.rotation = Some(rotation);
+            return Ok(false);
+        };
+        if let Some(missing) = self.ending.as_ref().and_then(Ending::missing) {
+            return Err(ReadError::CutInside { path: self.path.clone(), missing, next });
+        }
+        let [before, _] = &mut rotation.bytes;
+        *before += self.len;
+        (rotation.number, rotation.is_known, rotation.is_followed) = (rotation.number + 1, false, false);
+        let opened = Self::open_file(&next)?;
+        let (channels, unchecked) = (std::mem::take(&mut self.channels), self.unchecked);
+        *self = LogReader { channels, unchecked, rotation: Some(rotation), ..opened };
+        Ok(true)
+    }
+
+    /// Whether a metadata record is one of the log as a whole; holds a file against the recording that it should be of.
+    fn takes_metadata(&mut self, name: &str, entries: &BTreeMap<String, String>) -> Result<bool, ReadError> {
+        let Some(rotation) = &mut self.rotation else { return Ok(true) };
+        if name == RECORDING_END {
+            rotation.is_followed = entries.get("another_follows").is_some_and(|follows| follows == "yes");
+            return Ok(rotation.following.is_empty());
+        }
+        if name == RECORDING_HEADER {
+            let started_ns = entries.get("started_ns").cloned().unwrap_or_default();
+            let is_same = *rotation.started_ns.get_or_insert_with(|| started_ns.clone()) == started_ns;
+            if !is_same || entries.get("file").is_none_or(|file| *file != rotation.number.to_string()) {
+                return Err(ReadError::Stranger { path: self.path.clone(), number: rotation.number });
+            }
+            rotation.is_known = true;
+        }
+        Ok(rotation.number == 0)
     }
 
     /// Kind and place in `records` of the next record; `None` at the end.
@@ -386,6 +545,13 @@ impl LogReader {
         }
         let (schema_name, schema_encoding, schema) = self.schemas.get(&schema).cloned().unwrap_or_default();
         let channel = Channel { topic, message_encoding, schema_name, schema_encoding, schema, metadata };
+        if let Some(rotation) = &self.rotation {
+            // whoever reads the log has the right to know a channel by its number
+            let is_same = self.channels.get(&id).is_none_or(|known| **known == channel);
+            if !is_same || !rotation.is_known {
+                return Err(ReadError::Stranger { path: self.path.clone(), number: rotation.number });
+            }
+        }
         self.channels.insert(id, Arc::new(channel));
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! | lidar | address that it sends to, `udp://0.0.0.0:2368` |
 //! | radar | the same, `udp://224.0.2.2:42102?interface=eth1&from=10.13.1.113&list=objects` |
 //! | gnss | `serial:///dev/ttyACM0?baud=115200`, `tcp://192.168.0.5:2000`, `udp://0.0.0.0:5000` |
-//! | imu | `can:BUS`, a bus of this rig, with the table `signals`; or the address of a lidar's unit, `udp://0.0.0.0:7503` |
+//! | imu | `can:BUS`, a bus of this rig, with the table `signals`; the address of a lidar's unit, `udp://0.0.0.0:7503`; or that of a u-blox receiver's, `serial:///dev/ttyACM0?baud=115200`, `tcp://192.168.0.5:2000` |
 //! | ultrasonic | `can:BUS` with the table `signals` |
 //! | can | network interface `can0` |
 //!
@@ -152,8 +152,7 @@ impl Text {
                 if let Some(bus) = text.strip_prefix("can:") {
                     return (!bus.is_empty()).then(|| Self::OnBus(bus.to_owned()));
                 }
-                let udp = (kind == SensorKind::Imu).then(|| Parts::of(text)?.udp());
-                udp.flatten().map(Source::Udp)
+                (kind == SensorKind::Imu).then(|| stream(text)).flatten()
             }
         }
         .map(Self::Whole)
@@ -170,7 +169,9 @@ pub(super) fn expected(kind: SensorKind) -> &'static str {
         SensorKind::Gnss => {
             "a serial port as \"serial:///dev/ttyACM0?baud=115200\", or an address as \"tcp://192.168.0.5:2000\" or \"udp://0.0.0.0:5000\""
         }
-        SensorKind::Imu => "a CAN bus of this rig as \"can:NAME\", or a lidar's unit as \"udp://0.0.0.0:7503\"",
+        SensorKind::Imu => {
+            "a CAN bus of this rig as \"can:NAME\", a lidar's unit as \"udp://0.0.0.0:7503\", or a u-blox receiver's as \"serial:///dev/ttyACM0?baud=115200\" or \"tcp://192.168.0.5:2000\""
+        }
         SensorKind::Ultrasonic => "a CAN bus of this rig as \"can:NAME\"",
     }
 }
@@ -321,6 +322,8 @@ mod tests {
             (SensorKind::Gnss, "tcp://receiver.local:2000"),
             (SensorKind::Gnss, "udp://0.0.0.0:5000"),
             (SensorKind::Imu, "udp://0.0.0.0:7503"),
+            (SensorKind::Imu, "serial:///dev/ttyACM1?baud=921600"),
+            (SensorKind::Imu, "tcp://receiver.local:2000"),
         ];
         for (kind, text) in sources {
             let source = read(kind, text).unwrap_or_else(|| panic!("{text}"));
@@ -350,7 +353,9 @@ mod tests {
             (SensorKind::Gnss, "tcp://1.2.3.4"),
             (SensorKind::Gnss, "/dev/ttyACM0"),
             (SensorKind::Imu, "can:"),
+            (SensorKind::Imu, "serial://ttyACM0"),
             (SensorKind::Ultrasonic, "udp://0.0.0.0:7503"),
+            (SensorKind::Ultrasonic, "serial:///dev/ttyACM0"),
         ];
         for (kind, text) in wrong {
             assert!(Text::parse(kind, text).is_none(), "{text}");

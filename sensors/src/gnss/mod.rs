@@ -1,6 +1,7 @@
 //! Satellite receivers on a serial line: [`GnssDecoder`] takes the bytes as they come, NMEA 0183 and UBX in any
 //! mixture, and gives one [`GnssFix`] for each epoch of the receiver. Fixes go to the vehicle's pose and, through
-//! [`crate::clock`], to its time. Frames are found in [`frame`], read in [`nmea`] and [`ubx`], and joined here.
+//! [`crate::clock`], to its time. Frames are found in [`frame`], read in [`nmea`] and [`ubx`], and joined here. What an inertial
+//! unit inside a receiver measures is read apart from this, in [`esf`].
 //!
 //! Sentences of the same time of day, and UBX messages of the same time of week, belong together; those without a time
 //! belong to the epoch before them. An epoch is over when the next begins, on NAV-EOE, or when the caller says so by
@@ -8,6 +9,7 @@
 //! carried across midnight. NMEA and UBX are assembled apart: a receiver that sends both gives two fixes for each
 //! epoch. Promised: no panic on any input, no allocation once buffers have grown, everything strange is counted.
 
+pub mod esf;
 pub mod frame;
 pub mod nmea;
 pub mod ubx;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::files::{files_of, is_recording};
 use super::reader::{Ending as FileEnding, Event, LogReader, Message, ReadError};
 use super::recorder::manifest::manifest_path;
 use super::recorder::manifest::{ChannelEntry, Ending, FileEntry, MANIFEST_SUFFIX, MANIFEST_VERSION, Manifest};
@@ -64,7 +65,7 @@ pub enum Subject {
     },
 }
 
-/// Finds out what is meant by paths: a manifest or a folder is all of a recording, files are what they are.
+/// Finds out what is meant by paths: a manifest, a folder or the first file is all of a recording, other files are what they are.
 ///
 /// # Errors
 /// When a path cannot be looked at, or a folder holds nothing to check.
@@ -106,17 +107,24 @@ impl Found {
         let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
         if let Some(name) = file.strip_suffix(MANIFEST_SUFFIX) {
-            let files = files_of(&folder, name)?;
-            self.recordings.insert((folder, name.to_owned()), (files, true));
-            return Ok(());
+            return self.add_all(folder, name);
         }
         let Some((name, index, _)) = parse_file_name(file).filter(|_| is_recording(path)) else {
             self.logs.push(path.to_owned());
             return Ok(());
         };
+        if index == 0 && !is_whole {
+            return self.add_all(folder, name);
+        }
         let entry = self.recordings.entry((folder, name.to_owned())).or_default();
         entry.0.insert(index, path.to_owned());
         entry.1 |= is_whole;
+        Ok(())
+    }
+
+    fn add_all(&mut self, folder: PathBuf, name: &str) -> Result<(), CheckError> {
+        let files = files_of(&folder, name).map_err(|error| CheckError::Io { path: folder.clone(), error })?;
+        self.recordings.insert((folder, name.to_owned()), (files, true));
         Ok(())
     }
 
@@ -129,33 +137,6 @@ impl Found {
         });
         recordings.chain(self.logs.into_iter().map(Subject::Log)).collect()
     }
-}
-
-/// Whether a file says of itself that it belongs to a recording, or is too short to say.
-fn is_recording(path: &Path) -> bool {
-    let Ok(mut reader) = LogReader::open(path) else { return true };
-    loop {
-        match reader.next() {
-            Ok(Some(Event::Metadata { name, .. })) if name == RECORDING_HEADER => return true,
-            Ok(Some(Event::Message(_)) | None) => return false,
-            Ok(Some(_)) => {}
-            Err(_) => return true,
-        }
-    }
-}
-
-fn files_of(folder: &Path, name: &str) -> Result<BTreeMap<u32, PathBuf>, CheckError> {
-    let place = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let io = |error| CheckError::Io { path: place.to_owned(), error };
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(place).map_err(io)? {
-        let file = entry.map_err(io)?.file_name();
-        let index = file.to_str().and_then(parse_file_name).filter(|(found, ..)| *found == name);
-        if let Some((_, index, _)) = index {
-            files.insert(index, folder.join(&file));
-        }
-    }
-    Ok(files)
 }
 
 /// Something that should not be so.
@@ -503,7 +484,7 @@ impl Check {
         report: &mut FileReport,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<FileEnding, ReadError> {
-        let mut reader = LogReader::open(path)?;
+        let mut reader = LogReader::open_file(path)?;
         // two publishers may have a channel each for one topic, and count apart
         let mut names: BTreeMap<u16, String> = BTreeMap::new();
         loop {

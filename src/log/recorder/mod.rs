@@ -14,6 +14,7 @@ pub mod priority;
 pub mod rotate;
 pub mod space;
 pub mod volume;
+mod writeback;
 
 use std::collections::BTreeMap;
 use std::io;

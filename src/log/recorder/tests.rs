@@ -12,7 +12,7 @@ use super::*;
 use crate::log::completeness::checksums::checksums;
 use crate::log::completeness::sequences::Range;
 use crate::log::completeness::{Problem, Recording, Verdict, check, subjects};
-use crate::log::reader::{Event, LogReader};
+use crate::log::reader::{Ending as LogEnding, Event, LogReader, ReadError};
 use crate::log::{RIG_ATTACHMENT, SOURCE_HEADER};
 use crate::messages::ImuSample;
 
@@ -97,7 +97,7 @@ fn sequences_join_up_over_files_that_each_stand_alone() {
 }
 
 fn stands_alone(file: &Path) {
-    let mut reader = LogReader::open(file).unwrap();
+    let mut reader = LogReader::open_file(file).unwrap();
     let (mut names, mut messages) = (Vec::new(), 0);
     while let Some(event) = reader.next().unwrap() {
         match event {
@@ -116,6 +116,65 @@ fn stands_alone(file: &Path) {
         assert!(sum.holds() && sum.expected != 0, "{sum:?}");
     }
     assert!(file.metadata().unwrap().len() <= options().max_file_bytes + (16 << 10));
+}
+
+/// Channel, number and arrival of every message of a log, the names of all else in it, and how it ends.
+type WholeLog = (Vec<(String, u32, i64)>, Vec<String>, LogEnding);
+
+fn read(path: &Path) -> Result<WholeLog, ReadError> {
+    let mut reader = LogReader::open(path)?;
+    let (mut messages, mut names) = (Vec::new(), Vec::new());
+    while let Some(event) = reader.next()? {
+        match event {
+            Event::Message(message) => {
+                messages.push((message.channel.topic.clone(), message.sequence, message.log_ns));
+            }
+            Event::Metadata { name, .. } | Event::Attachment { name, .. } => names.push(name),
+        }
+    }
+    let (done, all) = reader.progress();
+    assert!(done <= all && done > 0, "{done} of {all}");
+    Ok((messages, names, reader.ending().unwrap().clone()))
+}
+
+#[test]
+fn a_recording_of_several_files_is_read_as_one_log() {
+    let [one, several] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    record(one.path(), 400, Options { max_file_bytes: 1 << 30, ..options() });
+    let last = record(several.path(), 400, options()).manifest.files.len() - 1;
+    assert!(last > 2);
+    let expected = read(&one.path().join("drive_0000.mcap")).unwrap();
+    assert_eq!((expected.0.len(), &expected.2), (1200, &LogEnding::Complete));
+    let folder = several.path();
+    for path in [folder.to_owned(), folder.join("drive.manifest.json"), folder.join("drive_0000.mcap")] {
+        assert_eq!(read(&path).unwrap(), expected, "{}", path.display());
+    }
+    let second = read(&folder.join("drive_0001.mcap")).unwrap().0;
+    assert!(second.len() < 400 && second[0].1 > 40, "another file than the first stands for itself");
+
+    let [first, middle, end] = [0, 1, last].map(|number| folder.join(rotate::file_name("drive", number as u32)));
+    let bytes = std::fs::read(&middle).unwrap();
+    std::fs::write(&middle, &bytes[..bytes.len() / 2]).unwrap();
+    let error = read(folder).unwrap_err();
+    assert!(matches!(&error, ReadError::CutInside { path, .. } if *path == middle), "{error}");
+    std::fs::copy(&first, &middle).unwrap();
+    let error = read(folder).unwrap_err();
+    assert!(matches!(&error, ReadError::Stranger { path, number: 1 } if *path == middle), "{error}");
+    std::fs::remove_file(&middle).unwrap();
+    let error = read(folder).unwrap_err();
+    assert!(matches!(&error, ReadError::Missing { path } if *path == middle) && error.is_of_recording(), "{error}");
+    std::fs::write(&middle, bytes).unwrap();
+    std::fs::remove_file(&end).unwrap();
+    let (messages, _, ending) = read(folder).unwrap();
+    assert!(messages.len() < 1200 && expected.0.starts_with(&messages));
+    assert!(ending.lacks_messages() && ending.missing().unwrap().contains("that should follow"), "{ending:?}");
+
+    record(&folder.join("empty"), 0, options());
+    std::fs::rename(folder.join("empty/drive_0000.mcap"), folder.join("other_0000.mcap")).unwrap();
+    let error = read(folder).unwrap_err().to_string();
+    assert!(error.contains("found drive, other: name one of them"), "{error}");
+    let nothing = tempfile::tempdir().unwrap();
+    assert!(!read(nothing.path()).unwrap_err().is_of_recording(), "no recording at all may be something else");
 }
 
 #[test]

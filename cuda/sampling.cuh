@@ -61,22 +61,37 @@ static __device__ __forceinline__ uint32_t to_int8(float value) {
     return (uint32_t)(int32_t)(nearest < -128.0f ? -128.0f : nearest > 127.0f ? 127.0f : nearest) & 0xff;
 }
 
-/* cv2.resize: across, then down. The shifts are part of the result. */
-static __device__ __forceinline__ uint32_t resized(uint32_t quad, uint32_t weights, uint32_t upper_weight,
-                                                   uint32_t lower_weight) {
-    const uint32_t upper = weigh_upper(weights, quad, 0u) >> 4;
-    const uint32_t lower = weigh_lower(weights, quad, 0u) >> 4;
-    return ((upper * upper_weight >> 16) + (lower * lower_weight >> 16) + 2) >> 2;
+/* The bits of 2^23 as a float. A whole number below 2^23 on top of them is the float 2^23 + number, without a conversion. */
+#define CATSEYE_FLOAT_ZERO 0x4b000000u
+
+/* The number without its lowest `BITS` bits, times 2^-BITS; on top of CATSEYE_FLOAT_ZERO. The pipe of floats has time for it, that of
+ * whole numbers has none. */
+template <uint32_t BITS>
+static __device__ __forceinline__ float shifted_down(uint32_t number) {
+    const float unit = 1.0f / (1u << BITS);
+    return __fmaf_rd(__uint_as_float(number), unit, 8388608.0f - 8388608.0f * unit) - 8388608.0f;
+}
+
+/* cv2.resize: across, then down. The shifts are part of the result. `border` is added, a byte. */
+static __device__ __forceinline__ float resized(uint32_t quad, uint32_t weights, const CatseyeLine &line, uint32_t border) {
+    const uint32_t upper = weigh_upper(weights, quad, 0u) & ~15u;
+    const uint32_t lower = weigh_lower(weights, quad, 0u) & ~15u;
+    const uint32_t rounded = CATSEYE_FLOAT_ZERO + 2 + 4 * border;
+    /* the upper word of a product with 2^12 times the weight: 4 of the bits are those that are cleared above */
+    return shifted_down<2>(__umulhi(upper, line.upper_weight << 12) + (__umulhi(lower, line.lower_weight << 12) + rounded));
 }
 
 /* cv2.remap: four weights that add up to 1024. */
-static __device__ __forceinline__ uint32_t remapped(uint32_t quad, uint32_t upper_weights, uint32_t lower_weights) {
-    return weigh_lower(lower_weights, quad, weigh_upper(upper_weights, quad, 512u)) >> 10;
+static __device__ __forceinline__ float remapped(uint32_t quad, uint32_t upper_weights, uint32_t lower_weights) {
+    const uint32_t rounded = CATSEYE_FLOAT_ZERO + 512;
+    return shifted_down<10>(weigh_lower(lower_weights, quad, weigh_upper(upper_weights, quad, rounded)));
 }
 
-/* Where a row of a plane begins. */
+/* Where a row of a plane begins. The same for many threads, and so kept apart from what is added to it. */
 static __device__ __forceinline__ const uint8_t *row_of(uint64_t plane, uint32_t row, uint32_t row_bytes) {
-    return (const uint8_t *)plane + (uint64_t)row * row_bytes;
+    uint64_t start = plane + (uint64_t)row * row_bytes;
+    asm("" : "+l"(start));
+    return (const uint8_t *)start;
 }
 
 /* Pixels of `STEP` bytes, with red, green and blue at bytes of their own. */
@@ -173,8 +188,10 @@ struct Chroma {
         const int32_t upper_right = __ldg(upper + right) * bt601.luma_gain;
         const int32_t lower_left = __ldg(lower) * bt601.luma_gain;
         const int32_t lower_right = __ldg(lower + right) * bt601.luma_gain;
-        const TintPair above = tints(picture, bt601, at.upper >> ROW_SHIFT, at);
-        const TintPair below = tints(picture, bt601, at.lower >> ROW_SHIFT, at);
+        const uint32_t upper_row = at.upper >> ROW_SHIFT;
+        const uint32_t lower_row = at.lower >> ROW_SHIFT;
+        const TintPair above = tints(picture, bt601, upper_row, at);
+        const TintPair below = lower_row == upper_row ? above : tints(picture, bt601, lower_row, at);
         Quad quad;
 #pragma unroll
         for (uint32_t colour = 0; colour < 3; ++colour) {
@@ -223,17 +240,13 @@ static __device__ __forceinline__ void store_pair(const CatseyeBatch &batch, uin
 
 /* Red, green and blue of two neighbouring network pixels, 0 to 255. */
 struct PixelPair {
-    uint32_t first[3];
-    uint32_t second[3];
+    float first[3];
+    float second[3];
 };
 
 static __device__ __forceinline__ PixelPair all_pixels(uint32_t byte) {
-    return {{byte, byte, byte}, {byte, byte, byte}};
-}
-
-/* The same number as a float, without a conversion. */
-static __device__ __forceinline__ float byte_to_float(uint32_t byte) {
-    return __uint_as_float(0x4b000000u | byte) - 8388608.0f;
+    const float value = __uint_as_float(CATSEYE_FLOAT_ZERO | byte) - 8388608.0f;
+    return {{value, value, value}, {value, value, value}};
 }
 
 /* Brings two pixels into the network's number range and its planes. */
@@ -243,8 +256,8 @@ static __device__ __forceinline__ void store_pixels(const CatseyeBatch &batch, u
     const uint64_t start = camera * 3 * area + (uint64_t)y * batch.width + x;
 #pragma unroll
     for (uint32_t colour = 0; colour < 3; ++colour) {
-        const float first = byte_to_float(pixels.first[colour]) * batch.scale[colour] + batch.bias[colour];
-        const float second = byte_to_float(pixels.second[colour]) * batch.scale[colour] + batch.bias[colour];
+        const float first = pixels.first[colour] * batch.scale[colour] + batch.bias[colour];
+        const float second = pixels.second[colour] * batch.scale[colour] + batch.bias[colour];
         store_pair(batch, start + batch.plane[colour] * area, x + 1 < batch.width, first, second);
     }
 }

@@ -28,9 +28,15 @@ pub const PICTURE_BYTES: usize = size_of::<CatseyePicture>();
 
 /// Most threads of a block; each makes two pixels of a row.
 const MAX_THREADS: u32 = 256;
+/// Rows of a block where pictures are raw: together its threads bring the tone curve near.
+const RAW_ROWS: u32 = abi::CATSEYE_RAW_ROWS;
 const WARP_THREADS: u32 = 32;
 /// A place that no picture reaches.
 const NOWHERE: CatseyePlace = CatseyePlace { x: i32::MIN, y: i32::MIN };
+/// A pixel in units of a place.
+const PLACE_ONE: i32 = abi::CATSEYE_PLACE_ONE as i32;
+/// The largest width and height of a picture whose places fit into 16 bits each, with one that it does not reach.
+const MAX_NEAR_PX: u32 = 2046;
 /// What the addresses of batches and pictures are multiples of, so that values can be written two at a time.
 const ALIGNMENT: u64 = 16;
 
@@ -271,23 +277,29 @@ pub struct DevicePlanes {
 struct Launch {
     kernel: Kernel,
     grid: [u32; 3],
-    threads: u32,
+    threads: [u32; 2],
     params: CatseyeResizeParams,
     /// The kernel holds their addresses.
     _tables: Vec<DeviceBuffer>,
 }
 
 impl Launch {
-    fn new(kernel: Kernel, mut params: CatseyeResizeParams, cameras: &[usize], tables: Vec<DeviceBuffer>) -> Launch {
+    fn new(
+        kernel: Kernel,
+        rows: u32,
+        mut params: CatseyeResizeParams,
+        cameras: &[usize],
+        tables: Vec<DeviceBuffer>,
+    ) -> Launch {
         for (place, camera) in params.cameras.iter_mut().zip(cameras) {
             *place = count(*camera);
         }
         // blocks of the same number of warps, so that few threads are left over at the end of a row
         let pairs = params.batch.width.div_ceil(2);
-        let blocks = pairs.div_ceil(MAX_THREADS);
-        let threads = pairs.div_ceil(blocks).next_multiple_of(WARP_THREADS);
-        let grid = [pairs.div_ceil(threads), params.batch.height, count(cameras.len())];
-        Launch { kernel, grid, threads, params, _tables: tables }
+        let blocks = pairs.div_ceil(MAX_THREADS / rows);
+        let columns = pairs.div_ceil(blocks).next_multiple_of(WARP_THREADS);
+        let grid = [pairs.div_ceil(columns), params.batch.height.div_ceil(rows), count(cameras.len())];
+        Launch { kernel, grid, threads: [columns, rows], params, _tables: tables }
     }
 }
 
@@ -333,9 +345,9 @@ impl BatchPreprocess {
         let params = CatseyeResizeParams { batch, pictures: pictures_address, ..CatseyeResizeParams::default() };
         let isps = Isps::upload(context, cameras)?;
         let mut launches = Vec::with_capacity(4);
-        let whole = (false, ["catseye_resize", "catseye_remap"]);
-        let raw = (true, ["catseye_raw_resize", "catseye_raw_remap"]);
-        for (is_raw, [resize, remap]) in [whole, raw] {
+        let whole = (false, 1, ["catseye_resize", "catseye_remap"]);
+        let raw = (true, RAW_ROWS, ["catseye_raw_resize", "catseye_raw_remap"]);
+        for (is_raw, rows, [resize, remap]) in [whole, raw] {
             let (mut resized, mut remapped) = (Resized::default(), Remapped::default());
             for (number, camera) in cameras.iter().enumerate().filter(|(_, camera)| camera.raw.is_some() == is_raw) {
                 let added = match camera.remap {
@@ -344,8 +356,8 @@ impl BatchPreprocess {
                 };
                 added.map_err(|source| BatchPreprocessError::Camera { camera: number, source })?;
             }
-            launches.extend(resized.launch(context, kernels, resize, params)?);
-            launches.extend(remapped.launch(context, kernels, remap, params)?);
+            launches.extend(resized.launch(context, kernels.get(resize)?, rows, params)?);
+            launches.extend(remapped.launch(context, kernels.get(remap)?, rows, params)?);
         }
         let letterboxes = cameras.iter().enumerate().map(|(number, camera)| {
             let refused = |source| BatchPreprocessError::Camera { camera: number, source };
@@ -449,8 +461,8 @@ impl BatchPreprocess {
     /// # Errors
     /// Those of [`Stream::launch`].
     pub fn enqueue(&self, stream: &Stream) -> Result<(), GpuError> {
-        for Launch { kernel, grid, threads, params, .. } in &self.launches {
-            stream.launch(kernel, *grid, [*threads, 1, 1], 0, params)?;
+        for Launch { kernel, grid, threads: [columns, rows], params, .. } in &self.launches {
+            stream.launch(kernel, *grid, [*columns, *rows, 1], 0, params)?;
         }
         Ok(())
     }
@@ -503,7 +515,7 @@ struct Isps {
 impl Isps {
     /// Structs first, curves behind them.
     fn upload(context: &Arc<Context>, cameras: &[CameraInput<'_>]) -> Result<Isps, BatchPreprocessError> {
-        let structs = cameras.len() * size_of::<CatseyeIsp>();
+        let structs = (cameras.len() * size_of::<CatseyeIsp>()).next_multiple_of(ALIGNMENT as usize);
         let raw = cameras.iter().filter(|camera| camera.raw.is_some()).count();
         let buffer = DeviceBuffer::new(context, structs + raw * CURVE_VALUES)?;
         let (mut addresses, mut bytes, mut curves) = (Vec::new(), Vec::new(), Vec::new());
@@ -516,6 +528,7 @@ impl Isps {
             }
             bytes.resize((number + 1) * size_of::<CatseyeIsp>(), 0);
         }
+        bytes.resize(structs, 0);
         bytes.append(&mut curves);
         buffer.upload_now(0, &bytes)?;
         Ok(Isps { buffer, addresses })
@@ -568,8 +581,8 @@ impl Resized {
     fn launch(
         self,
         context: &Arc<Context>,
-        kernels: &Kernels,
-        name: &str,
+        kernel: Kernel,
+        rows: u32,
         params: CatseyeResizeParams,
     ) -> Result<Option<Launch>, GpuError> {
         if self.cameras.is_empty() {
@@ -578,7 +591,7 @@ impl Resized {
         let columns = DeviceBuffer::from_bytes(context, &self.columns)?;
         let lines = DeviceBuffer::from_bytes(context, &self.lines)?;
         let params = CatseyeResizeParams { columns: columns.address(), lines: lines.address(), ..params };
-        Ok(Some(Launch::new(kernels.get(name)?, params, &self.cameras, vec![columns, lines])))
+        Ok(Some(Launch::new(kernel, rows, params, &self.cameras, vec![columns, lines])))
     }
 }
 
@@ -586,7 +599,9 @@ impl Resized {
 #[derive(Default)]
 struct Remapped {
     cameras: Vec<usize>,
-    places: Vec<u8>,
+    places: Vec<CatseyePlace>,
+    /// Whether a picture is too large for places of 16 bits.
+    is_wide: bool,
 }
 
 impl Remapped {
@@ -606,30 +621,49 @@ impl Remapped {
             return Err(PreprocessError::MapPicture { expected, found });
         }
         self.cameras.push(number);
+        self.is_wide |= camera.width_px.max(camera.height_px) > MAX_NEAR_PX;
         let even = layout.width.next_multiple_of(2);
         for row in remap.places().chunks_exact(layout.width) {
-            for place in row.iter().copied().chain([None]).take(even) {
-                let place = place.map_or(NOWHERE, |[x, y]| CatseyePlace { x, y });
-                words(&[place.x.cast_unsigned(), place.y.cast_unsigned()], &mut self.places);
-            }
+            let places = row.iter().copied().chain([None]).take(even);
+            self.places.extend(places.map(|place| place.map_or(NOWHERE, |[x, y]| CatseyePlace { x, y })));
         }
         Ok(())
+    }
+
+    /// The places as the kernel reads them.
+    fn table(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for place in &self.places {
+            if self.is_wide {
+                words(&[place.x.cast_unsigned(), place.y.cast_unsigned()], &mut bytes);
+            } else {
+                words(&[near(*place)], &mut bytes);
+            }
+        }
+        bytes
     }
 
     fn launch(
         self,
         context: &Arc<Context>,
-        kernels: &Kernels,
-        name: &str,
+        kernel: Kernel,
+        rows: u32,
         params: CatseyeResizeParams,
     ) -> Result<Option<Launch>, GpuError> {
         if self.cameras.is_empty() {
             return Ok(None);
         }
-        let places = DeviceBuffer::from_bytes(context, &self.places)?;
-        let params = CatseyeResizeParams { places: places.address(), ..params };
-        Ok(Some(Launch::new(kernels.get(name)?, params, &self.cameras, vec![places])))
+        let places = DeviceBuffer::from_bytes(context, &self.table())?;
+        let near_places = u32::from(!self.is_wide);
+        let params = CatseyeResizeParams { places: places.address(), near_places, ..params };
+        Ok(Some(Launch::new(kernel, rows, params, &self.cameras, vec![places])))
     }
+}
+
+/// A place in one word, see `near_places` in `cuda/catseye.h`.
+fn near(CatseyePlace { x, y }: CatseyePlace) -> u32 {
+    let half = |value: i32| u32::from(u16::try_from(value.saturating_add(PLACE_ONE)).unwrap_or(u16::MAX));
+    half(x) | half(y) << 16
 }
 
 fn words(words: &[u32], into: &mut Vec<u8>) {

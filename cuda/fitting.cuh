@@ -17,16 +17,31 @@ static __device__ __forceinline__ void resize_quad(const Quad &quad, const Catse
     }
 }
 
+/* `SKIPS` where pixels without weight need not be read. */
+template <bool SKIPS>
 struct Resize {
     CatseyeLine line;
     /* left, weights, left, weights */
     uint4 columns;
     uint32_t pad;
 
+    /* Pictures that are an odd number of times as large as the network's input have weight on one pixel alone of a row, or of all
+     * four: the others are not looked at. Where a number below is known to be 0, the compiler does the same work but once. */
     template <class Format>
     __device__ __forceinline__ void run(const CatseyePicture &picture, PixelPair &pixels) const {
-        const Quad first = Format::read(picture, {columns.x, 1, line.upper, line.lower});
-        const Quad second = Format::read(picture, {columns.z, 1, line.upper, line.lower});
+        if (!SKIPS || __any_sync(__activemask(), (columns.y | columns.w) >> 16)) {
+            mix<Format>(picture, 1, line.lower, pixels);
+        } else if (line.lower_weight != 0) {
+            mix<Format>(picture, 0, line.lower, pixels);
+        } else {
+            mix<Format>(picture, 0, line.upper, pixels);
+        }
+    }
+
+    template <class Format>
+    __device__ __forceinline__ void mix(const CatseyePicture &picture, uint32_t across, uint32_t lower, PixelPair &pixels) const {
+        const Quad first = Format::read(picture, {columns.x, across, line.upper, lower});
+        const Quad second = Format::read(picture, {columns.z, across, line.upper, lower});
         resize_quad(first, line, columns.y, pad, pixels.first);
         resize_quad(second, line, columns.w, pad, pixels.second);
     }
@@ -103,7 +118,7 @@ static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams 
     const uint32_t camera = p.cameras[blockIdx.z];
     const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
     const CatseyeColumn *columns = (const CatseyeColumn *)p.columns + ((uint64_t)blockIdx.z * pairs + pair) * 2;
-    Resize resize;
+    Resize<Formats::SKIPS> resize;
     resize.line = ((const CatseyeLine *)p.lines)[(uint64_t)blockIdx.z * p.batch.height + y];
     resize.columns = __ldg((const uint4 *)columns);
     resize.pad = p.batch.pad;

@@ -2,6 +2,8 @@
 #include "fitting.cuh"
 
 struct Formats {
+    static constexpr bool SKIPS = true;
+
     template <class Work>
     static __device__ __forceinline__ void run(const Work &work, const CatseyePicture &picture, PixelPair &pixels) {
         switch (picture.kind) {

@@ -251,6 +251,9 @@ struct Bayer {
 };
 
 struct Formats {
+    /* a window is read whole */
+    static constexpr bool SKIPS = false;
+
     template <class Work>
     static __device__ __forceinline__ void run(const Work &work, const CatseyePicture &picture, PixelPair &pixels) {
         switch (picture.kind) {

@@ -3,6 +3,8 @@
 //! Baseline and progressive files are decoded in strict mode. A file must hold everything up to its end marker: the
 //! markers are walked before the decoder runs, because a decoder notices a missing tail only row by row.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -46,7 +48,11 @@ pub fn decode(bytes: &[u8], frame: &mut Frame, limits: &Limits) -> Result<(), Pi
         return Err(refused("no end marker".to_string()));
     }
     let data = frame.reset(width_px, height_px, PixelFormat::Rgb8, true, limits)?;
-    decoder.decode_into(data).map_err(|cause| refused(cause.to_string()))
+    // zune-jpeg 0.5.15 panics on some damaged files, whose pixels are unspecified in any case
+    match catch_unwind(AssertUnwindSafe(|| decoder.decode_into(data))) {
+        Ok(decoded) => decoded.map_err(|cause| refused(cause.to_string())),
+        Err(_) => Err(refused("its blocks do not fit into its picture".to_string())),
+    }
 }
 
 /// Walks the markers (ITU-T T.81, annex B): segments carry their length, the coded data behind a start of scan runs to
@@ -84,6 +90,14 @@ mod tests {
 
     const STILL: &str =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/camera/carnd/adv_test_images/straight_lines1.jpg");
+
+    /// Found by fuzzing: the decoder panics on it where it has AVX2.
+    #[test]
+    fn a_file_that_the_decoder_panics_on_is_damaged() {
+        let bytes = include_bytes!("damaged_blocks.jpg");
+        let limits = Limits { max_width_px: 2048, max_height_px: 2048, max_bytes: 4 << 20 };
+        assert!(decode(bytes, &mut Frame::default(), &limits).is_err());
+    }
 
     #[test]
     fn version_is_the_locked_one() {

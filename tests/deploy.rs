@@ -76,7 +76,10 @@ impl Bench {
         let stand_ins = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/deploy");
         let path = format!("{}:{}", stand_ins.display(), std::env::var("PATH").unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_catseye"));
-        command.args(["deploy", "somewhere", "--json", "--health-seconds", "2", "--tree"]).arg(tree);
+        command.args(["deploy", "somewhere", "--json", "--tree"]).arg(tree);
+        if !more.contains(&"--health-seconds") {
+            command.args(["--health-seconds", "2"]);
+        }
         command.arg("--ssh-program").arg(stand_ins.join("ssh"));
         command.arg("--prefix").arg(self.prefix()).arg("--system-root").arg(self.root());
         command.args(more).envs(&self.variables).env("PATH", path).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -337,7 +340,8 @@ fn a_switch_that_lost_its_laptop_is_waited_for() {
     let rig = bench.rig();
     let trees = ["1.0.0", "2.0.0", "3.0.0"].map(|version| bench.tree(version, ""));
     bench.deploy_well(&trees[0], &["--rig", &rig]);
-    let mut lost = bench.command(&trees[1], &["--rig", &rig]).spawn().unwrap();
+    // watched for longer than the next deploy needs to come as far as its own switch
+    let mut lost = bench.command(&trees[1], &["--rig", &rig, "--health-seconds", "12"]).spawn().unwrap();
     let switched = || std::fs::read_link(bench.prefix().join("current")).unwrap().to_string_lossy().contains("/2.0.0");
     let start = Instant::now();
     while !switched() && start.elapsed() < Duration::from_secs(60) {
@@ -357,6 +361,8 @@ fn a_switch_that_lost_its_laptop_is_waited_for() {
         let is_busy = report["error"].as_str().unwrap().contains("another deploy is under way");
         assert!(is_busy && start.elapsed() < Duration::from_secs(120), "{report}");
     }
+    // one that was not waited for has come to its end by now, too
+    std::thread::sleep(Duration::from_secs(15).saturating_sub(start.elapsed()));
     let previous = std::fs::read_link(bench.prefix().join("previous")).unwrap();
     assert!(previous.to_string_lossy().contains("/2.0.0"), "{previous:?}");
     bench.assert_in_use("3.0.0");

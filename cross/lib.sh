@@ -16,9 +16,14 @@ case $repository$store${CARGO_HOME:-$HOME} in *[[:space:]]*) die "a path with a 
 gnu_triple() { case $1 in arm64) echo aarch64-linux-gnu ;; amd64) echo x86_64-linux-gnu ;; *) die "no architecture '$1': arm64 or amd64" ;; esac; }
 rust_target() { case $1 in arm64) echo aarch64-unknown-linux-gnu ;; amd64) echo x86_64-unknown-linux-gnu ;; *) die "no architecture '$1': arm64 or amd64" ;; esac; }
 
-# The crate that brings TensorRT's headers of 11, and where those of cross/tensorrt.lock lie: headers_of VERSION COMMIT COMMIT.
+# The crate that brings TensorRT's headers of 11, and the lines of cross/tensorrt.lock, each with the folder of its headers.
 trtx=trtx-sys-0.9.1+rtx1.7
-headers_of() { echo "$store/tensorrt/$1-${2:0:8}-${3:0:8}"; }
+tensorrt_lock() { # VERSION COMMIT COMMIT FOLDER
+  local version tensorrt onnx
+  while read -r version tensorrt onnx; do
+    echo "$version $tensorrt $onnx $store/tensorrt/$version-${tensorrt:0:8}-${onnx:0:8}"
+  done < <(grep -v '^#' "$repository/cross/tensorrt.lock")
+}
 
 # need COMMAND PACKAGE...: installs the packages where the command is missing.
 need() {
@@ -51,12 +56,13 @@ version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$
 commit_epoch() { git -C "$repository" log -1 --format=%ct; }
 
 # Lets the kernel start programs of arm64, in other roots too. F: the emulator is opened now, and needs not be in the other root;
-# C: setuid counts. Root is needed where the kernel does not know it yet.
+# C: setuid counts. Fails where the kernel does not know it yet and nobody may tell it.
 emulate_arm64() {
   local table=/proc/sys/fs/binfmt_misc emulator
   local magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
   local mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
   ! grep -qs '^flags:.*C.*F\|^flags:.*F.*C' $table/*aarch64* || return 0
+  [ "$(id -u)" = 0 ] || return 1
   need qemu-aarch64-static qemu-user-static
   emulator=$(command -v qemu-aarch64-static)
   [ -e $table/register ] || mount -t binfmt_misc binfmt_misc $table || return 1

@@ -1,4 +1,5 @@
-//! NMEA and UBX from a serial line, and the inertial unit of such a receiver. The first byte is the length of the chunks, which must make no difference.
+//! NMEA and UBX from a serial line, and the inertial unit of such a receiver. The first byte is the length of the chunks, which
+//! must make no difference.
 #![no_main]
 
 use catseye_sensors::gnss::esf::{EsfDecoder, EsfSummary, InertialSample};

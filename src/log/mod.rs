@@ -5,9 +5,10 @@
 //! sensor's stamp mapped to the common time base; which clock the stamp came from is in the channel's metadata.
 //!
 //! [`writer`] writes through a file beside the target and renames it at the end; [`reader`] streams in bounded memory and
-//! reads a file that was cut off up to its last whole record, and the [`files`] of a rotation as one log; [`packet`] is the sensors' side of both; [`run`] the
-//! pipeline's, [`notes`] what the graph noted for it; [`import`] makes logs from other people's recordings. [`recorder`]
-//! writes what live sensors send into files in rotation, and [`completeness`] proves that nothing of it is missing.
+//! reads a file that was cut off up to its last whole record, and the [`files`] of a rotation as one log; [`packet`] is the
+//! sensors' side of both; [`run`] the pipeline's, [`notes`] what the graph noted for it; [`import`] makes logs from other
+//! people's recordings. [`recorder`] writes what live sensors send into files in rotation, and [`completeness`] proves that
+//! nothing of it is missing.
 
 pub mod completeness;
 pub mod files;

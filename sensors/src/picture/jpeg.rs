@@ -51,7 +51,7 @@ pub fn decode(bytes: &[u8], frame: &mut Frame, limits: &Limits) -> Result<(), Pi
     // zune-jpeg 0.5.15 panics on some damaged files, whose pixels are unspecified in any case
     match catch_unwind(AssertUnwindSafe(|| decoder.decode_into(data))) {
         Ok(decoded) => decoded.map_err(|cause| refused(cause.to_string())),
-        Err(_) => Err(refused("its blocks do not fit into its picture".to_string())),
+        Err(_) => Err(refused("the decoder panicked".to_string())),
     }
 }
 

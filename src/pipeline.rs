@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use catseye_calibration::rig::{self, Can, CanQuantity, Rig};
 use catseye_sensors::can::dbc::{Dbc, DbcError};
+use catseye_sensors::memory::{MemoryMaker, PageMaker};
 use catseye_sensors::picture::Limits;
 use thiserror::Error;
 
@@ -251,6 +252,8 @@ pub struct Pipeline {
     pub graph: Graph<Tick>,
     /// Slots for ticks in flight.
     pub pool: Pool<Slot<Tick>>,
+    /// The memory for pictures of live cameras.
+    pub pictures: PictureMemory,
     /// The models.
     pub models: Vec<LoadedModel>,
     /// Names of all classes: what `class` in a detection, track or object counts in.
@@ -263,6 +266,15 @@ pub struct Pipeline {
     pub assumptions: Vec<String>,
     /// Why the run is to end, once a device has failed and nothing takes over.
     pub device_lost: Arc<OnceLock<String>>,
+}
+
+/// Memory that a pipeline reads pictures from without a copy.
+#[derive(Clone, Debug)]
+pub struct PictureMemory {
+    /// Who makes it.
+    pub maker: Arc<dyn MemoryMaker>,
+    /// How many pictures of a camera the pipeline holds at once, at most.
+    pub held: usize,
 }
 
 impl Pipeline {
@@ -305,6 +317,8 @@ impl Pipeline {
         #[cfg_attr(not(feature = "tensorrt"), expect(unused_mut, reason = "a device lends memory to them"))]
         let mut ticks: Vec<Tick> =
             (0..slots).map(|_| Tick::new(rig.cameras.len(), rig.lidars.len(), &networks)).collect();
+        #[cfg_attr(not(feature = "tensorrt"), expect(unused_mut, reason = "a device makes memory that it reaches"))]
+        let mut maker: Arc<dyn MemoryMaker> = Arc::new(PageMaker);
         let mut builder = Builder::new(options).lanes(copies(&mut || Ok(Box::new(Unpack::new(limits))))?);
         match runners {
             Runners::Recorded(recording) => {
@@ -334,6 +348,7 @@ impl Pipeline {
                 for tick in &mut ticks {
                     node.slot_memory().equip(tick).map_err(GpuNodeError::from)?;
                 }
+                maker = Arc::new(node.slot_memory().clone());
                 builder = builder.device(Box::new(node)).lanes(copies(&mut || {
                     let readers = networks.iter().zip(&plans).map(|(network, plan)| {
                         let reader: Box<dyn ReadRow> = Box::new(DeviceResults::new(plan, network));
@@ -356,7 +371,8 @@ impl Pipeline {
         let graph = builder.build(slots)?;
         let mut ticks = ticks.into_iter();
         let pool = Pool::new(slots, || Slot::new(ticks.next().unwrap_or_default()));
-        Ok(Pipeline { graph, pool, models, class_names, world, recorded_networks, assumptions, device_lost })
+        let pictures = PictureMemory { maker, held: slots };
+        Ok(Pipeline { graph, pool, pictures, models, class_names, world, recorded_networks, assumptions, device_lost })
     }
 }
 

@@ -260,6 +260,31 @@ fn mapped_memory_equals_copied() {
     assert_eq!(PinnedBuffer::new(&context, 1, HostKind::Pinned).unwrap().device_address(), None);
 }
 
+/// As a camera's driver fills them.
+#[test]
+fn pages_of_the_heap_are_read_where_they_lie_and_copied() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let stream = Stream::new(&context, Priority::Normal).unwrap();
+    for bytes in SIZES {
+        let mut host = PinnedBuffer::of_pages(&context, bytes, HostKind::Mapped).unwrap();
+        assert_eq!((host.len(), host.as_ptr() as usize % 4096), (bytes, 0));
+        host.copy_from_slice(&picture(bytes));
+        let [mapped, copied, copy] = [(); 3].map(|()| DeviceBuffer::new(&context, bytes).unwrap());
+        run_probe(&stream, &probe, host.device_address().unwrap(), mapped.address(), bytes, 11).unwrap();
+        stream.upload(&host, 0..bytes, &copy, 0).unwrap();
+        run_probe(&stream, &probe, copy.address(), copied.address(), bytes, 11).unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!(mapped.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+        assert_eq!(copied.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+    }
+    let pinned = PinnedBuffer::of_pages(&context, 1, HostKind::Pinned).unwrap();
+    assert_eq!(pinned.device_address(), None);
+    // what was let go of can be registered again
+    drop(pinned);
+    drop(PinnedBuffer::of_pages(&context, 1, HostKind::Mapped).unwrap());
+}
+
 #[test]
 fn the_way_of_pictures_is_measured_or_forced() {
     let Some(context) = device() else { return };

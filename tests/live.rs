@@ -24,13 +24,14 @@ use catseye::log::completeness::{self, Verdict};
 use catseye::log::packet::{Content, StampInfo, read_packet, sensors_by_topic};
 use catseye::log::reader::{Event, LogReader};
 use catseye::log::recorder::{self, manifest::Ending};
-use catseye::pipeline::{Files, Pipeline};
+use catseye::pipeline::{Files, PictureMemory, Pipeline};
 use catseye::realtime::Footing;
 use catseye::realtime::pulse::Pulse;
 use catseye::replay::{Options, run_live};
 use catseye_calibration::rig::{Rig, Source};
 use catseye_sensors::lidar::ouster::OusterMetadata;
 use catseye_sensors::lidar::{LidarDecoder, LidarScan};
+use catseye_sensors::memory::PageMaker;
 use catseye_sensors::packet::{ClockId, SensorId, StampKind};
 use catseye_sensors::pcap::PcapReader;
 use common::lidar::{packet, rig_with_lidar, send};
@@ -47,7 +48,7 @@ fn live_options(to_pipeline: bool, folder: Option<&Path>, seconds: f64) -> LiveO
     LiveOptions {
         stop: Box::leak(Box::new(AtomicBool::new(false))),
         duration: Some(Duration::from_secs_f64(seconds)),
-        to_pipeline,
+        pipeline: to_pipeline.then(|| PictureMemory { maker: Arc::new(PageMaker), held: 8 }),
         recording: folder.map(|folder| Recording {
             folder: folder.to_owned(),
             name: "drive".to_owned(),

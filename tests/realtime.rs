@@ -287,7 +287,7 @@ fn a_run_that_hangs() {
     let options = LiveOptions {
         stop: Box::leak(Box::new(AtomicBool::new(false))),
         duration: None,
-        to_pipeline: true,
+        pipeline: Some(pipeline.pictures.clone()),
         recording: None,
         timing: false,
         tell: Arc::new(|_, _| {}),

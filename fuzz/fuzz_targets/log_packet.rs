@@ -7,7 +7,7 @@ use catseye::log::Channel;
 use catseye::log::packet::{Content, StampInfo, read_packet};
 use catseye::log::reader::Message;
 use catseye_sensors::packet::SensorId;
-use catseye_sensors::picture::{Frame, Limits, copy_raw, decode_picture};
+use catseye_sensors::picture::{Frame, Limits, decode_picture, show_raw};
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits { max_width_px: 2048, max_height_px: 2048, max_bytes: 4 << 20 };
@@ -45,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut frame = Frame::default();
     match packet.content {
         Content::Picture { encoding, bytes } => drop(decode_picture(encoding, &bytes, &mut frame, &LIMITS)),
-        Content::Raw { layout, bytes } => drop(copy_raw(&layout, &bytes, &mut frame, &LIMITS)),
+        Content::Raw { layout, bytes } => drop(show_raw(&layout, bytes, &mut frame, &LIMITS)),
         Content::Cloud(cloud) => drop(cloud.unpack(&mut Vec::new())),
         _ => {}
     }

@@ -25,7 +25,7 @@ fn main() {
 mod probe {
     use catseye_sensors::can::CanFrame;
     use catseye_sensors::can::socket::{CanEvent, CanSocket, CanSocketError};
-    use catseye_sensors::memory::HostMemory;
+    use catseye_sensors::memory::{HostMemory, Pages};
     use catseye_sensors::v4l2::{
         Camera, CameraError, CameraFrame, CameraInfo, CameraState, CameraWatch, Capture, FormatInfo, FrameLayout,
         Memory, SequenceCounter, list_cameras,
@@ -285,33 +285,6 @@ mod probe {
             }
         }
         Ok(())
-    }
-
-    /// Heap memory that begins at a multiple of the page size.
-    #[derive(Debug)]
-    struct Pages {
-        bytes: Vec<u8>,
-        start: usize,
-        len: usize,
-    }
-
-    impl Pages {
-        fn new(len: usize) -> Self {
-            const PAGE_BYTES: usize = 4096;
-            let bytes = vec![0; len + PAGE_BYTES];
-            let start = bytes.as_ptr().align_offset(PAGE_BYTES);
-            Pages { bytes, start, len }
-        }
-    }
-
-    impl HostMemory for Pages {
-        fn bytes(&self) -> &[u8] {
-            &self.bytes[self.start..self.start + self.len]
-        }
-
-        fn bytes_mut(&mut self) -> &mut [u8] {
-            &mut self.bytes[self.start..self.start + self.len]
-        }
     }
 
     /// What a receiver saw of the frames that were sent in order.

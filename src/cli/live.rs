@@ -250,7 +250,7 @@ pub fn run(arguments: &Run, context: Context) -> miette::Result<Outcome> {
         LiveOptions {
             stop: &STOP,
             duration: arguments.limits.duration,
-            to_pipeline: true,
+            pipeline: Some(pipeline.pictures.clone()),
             recording,
             timing: false,
             tell: tell(context),
@@ -320,7 +320,7 @@ pub fn record(arguments: &Record, context: Context) -> miette::Result<Outcome> {
     let options = LiveOptions {
         stop: &STOP,
         duration: arguments.limits.duration,
-        to_pipeline: false,
+        pipeline: None,
         recording: Some(recording),
         timing: false,
         tell: tell(context),
@@ -349,7 +349,7 @@ pub fn time(arguments: &Time, context: Context) -> miette::Result<Outcome> {
     let options = LiveOptions {
         stop: &STOP,
         duration: Some(arguments.duration),
-        to_pipeline: false,
+        pipeline: None,
         recording: None,
         timing: true,
         tell: tell(context),
@@ -416,8 +416,18 @@ fn outcome(report: &LiveReport) -> Outcome {
 
 fn say_sensors(report: &LiveReport) {
     for (name, counts) in &report.sensors {
-        let SensorCounts { sent, edge_full, not_recorded, missing, damaged, left_out, bad_stamp, refused, lost } =
-            counts;
+        let SensorCounts {
+            sent,
+            edge_full,
+            copied,
+            not_recorded,
+            missing,
+            damaged,
+            left_out,
+            bad_stamp,
+            refused,
+            lost,
+        } = counts;
         let mut line = format!("{name}: {sent} measurements");
         let parts = [
             (missing, "missing"),
@@ -426,6 +436,7 @@ fn say_sensors(report: &LiveReport) {
             (bad_stamp, "with a stamp that cannot be true"),
             (refused, "packets refused"),
             (edge_full, "found the edge full"),
+            (copied, "pictures copied"),
             (not_recorded, "not recorded"),
             (lost, "times gone"),
         ];
@@ -458,10 +469,20 @@ fn deadlines_json(counts: &[DeadlineCount]) -> Value {
 
 fn sensors_json(report: &LiveReport) -> Value {
     let of = |counts: &SensorCounts| {
-        let SensorCounts { sent, edge_full, not_recorded, missing, damaged, left_out, bad_stamp, refused, lost } =
-            counts;
+        let SensorCounts {
+            sent,
+            edge_full,
+            copied,
+            not_recorded,
+            missing,
+            damaged,
+            left_out,
+            bad_stamp,
+            refused,
+            lost,
+        } = counts;
         json!({
-            "sent": sent, "edge_full": edge_full, "not_recorded": not_recorded, "missing": missing, "damaged": damaged,
+            "sent": sent, "edge_full": edge_full, "copied": copied, "not_recorded": not_recorded, "missing": missing, "damaged": damaged,
             "left_out": left_out, "bad_stamp": bad_stamp, "refused": refused, "lost": lost,
         })
     };

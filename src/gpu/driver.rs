@@ -58,6 +58,8 @@ functions! {
     cuMemHostAlloc(*mut *mut c_void, usize, c_uint);
     cuMemHostGetDevicePointer_v2(*mut sys::CUdeviceptr, *mut c_void, c_uint);
     cuMemFreeHost(*mut c_void);
+    cuMemHostRegister_v2(*mut c_void, usize, c_uint);
+    cuMemHostUnregister(*mut c_void);
     cuMemcpyHtoD_v2(sys::CUdeviceptr, *const c_void, usize);
     cuMemcpyDtoH_v2(*mut c_void, sys::CUdeviceptr, usize);
     cuMemcpyHtoDAsync_v2(sys::CUdeviceptr, *const c_void, usize, sys::CUstream);

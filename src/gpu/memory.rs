@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use catseye_sensors::memory::{HostMemory, Pages};
 use cudarc::driver::sys;
 
 use super::context::{Context, no_capture};
@@ -115,6 +116,8 @@ pub struct PinnedBuffer {
     start: NonNull<u8>,
     len: usize,
     device_address: Option<u64>,
+    /// Whose pages these are: the heap's, or else the driver's own.
+    pages: Option<Pages>,
 }
 
 // SAFETY: it owns its bytes as a `Box<[u8]>` does.
@@ -137,15 +140,41 @@ impl PinnedBuffer {
         let start = NonNull::new(start.cast::<u8>()).ok_or(GpuError::OutOfMemory { bytes })?;
         // SAFETY: as many bytes were just allocated, and nobody else knows of them.
         unsafe { start.as_ptr().write_bytes(0, bytes.max(1)) };
-        let mut buffer = Self { context: Arc::clone(context), start, len: bytes, device_address: None };
-        if kind == HostKind::Mapped {
-            let mut address = 0;
-            // SAFETY: the place can be written, and the memory was allocated to be mapped.
-            let status = unsafe { (driver.cuMemHostGetDevicePointer_v2)(&raw mut address, start.as_ptr().cast(), 0) };
-            context.answer("cuMemHostGetDevicePointer_v2", status)?;
-            buffer.device_address = Some(address);
-        }
+        let mut buffer = Self { context: Arc::clone(context), start, len: bytes, device_address: None, pages: None };
+        buffer.map(kind)?;
         Ok(buffer)
+    }
+
+    /// The same of pages of the heap, which the drivers of other devices can fill: they may refuse the GPU driver's own.
+    pub fn of_pages(context: &Arc<Context>, bytes: usize, kind: HostKind) -> Result<Self, GpuError> {
+        let driver = context.current()?;
+        let flags = match kind {
+            HostKind::Pinned => sys::CU_MEMHOSTREGISTER_PORTABLE,
+            HostKind::Mapped => sys::CU_MEMHOSTREGISTER_PORTABLE | sys::CU_MEMHOSTREGISTER_DEVICEMAP,
+        };
+        let mut pages = Pages::new(bytes.max(1));
+        let start = NonNull::from(pages.bytes_mut()).cast::<u8>();
+        let room = bytes.max(1).next_multiple_of(Pages::ALIGNMENT_BYTES);
+        // SAFETY: so many bytes lie there, in pages that hold nothing else, until they are unregistered on drop.
+        let status = unsafe { (driver.cuMemHostRegister_v2)(start.as_ptr().cast(), room, flags) };
+        allocated(context, "cuMemHostRegister_v2", status, bytes)?;
+        let context = Arc::clone(context);
+        let mut buffer = Self { context, start, len: bytes, device_address: None, pages: Some(pages) };
+        buffer.map(kind)?;
+        Ok(buffer)
+    }
+
+    fn map(&mut self, kind: HostKind) -> Result<(), GpuError> {
+        if kind == HostKind::Mapped {
+            let driver = self.context.current()?;
+            let mut address = 0;
+            // SAFETY: the place can be written, and the memory was made to be mapped.
+            let status =
+                unsafe { (driver.cuMemHostGetDevicePointer_v2)(&raw mut address, self.start.as_ptr().cast(), 0) };
+            self.context.answer("cuMemHostGetDevicePointer_v2", status)?;
+            self.device_address = Some(address);
+        }
+        Ok(())
     }
 
     /// Where the device sees it, if it was made to be mapped.
@@ -184,8 +213,11 @@ impl Drop for PinnedBuffer {
         let _no_capture = no_capture();
         // SAFETY: the context is current. A copy that is under way must not find the memory gone.
         unsafe { (driver.cuCtxSynchronize)() };
-        // SAFETY: allocated in `new`, freed once.
-        unsafe { (driver.cuMemFreeHost)(self.start.as_ptr().cast()) };
+        let start = self.start.as_ptr().cast();
+        // SAFETY: allocated in `new` or registered in `of_pages`, let go once; the pages live until this is over.
+        unsafe {
+            if self.pages.is_some() { (driver.cuMemHostUnregister)(start) } else { (driver.cuMemFreeHost)(start) }
+        };
     }
 }
 

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use catseye_calibration::rig::{Camera, Rig};
-use catseye_sensors::memory::{HostBytes, HostMemory};
+use catseye_sensors::memory::{HostBytes, HostMemory, MemoryMaker};
 use catseye_sensors::picture::Frame;
 use thiserror::Error;
 
@@ -218,6 +218,13 @@ impl SlotMemory {
 
     fn memory(&self, bytes: usize) -> Result<Box<dyn HostMemory>, GpuError> {
         Ok(Box::new(PinnedBuffer::new(&self.context, bytes, self.kind)?))
+    }
+}
+
+/// Memory that a camera's driver fills: none where the device takes no more of it.
+impl MemoryMaker for SlotMemory {
+    fn make(&self, bytes: usize) -> Option<Box<dyn HostMemory>> {
+        Some(Box::new(PinnedBuffer::of_pages(&self.context, bytes, self.kind).ok()?))
     }
 }
 

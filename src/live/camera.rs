@@ -2,24 +2,32 @@
 //!
 //! The device is a file (`/dev/video0`) or a place where it is plugged in (`bus:usb-0000:00:14.0-1`). One that is unplugged is
 //! waited for at its place.
+//!
+//! Where the driver can, it fills memory that the pipeline reads without a copy; a picture is copied only when so many are still
+//! held that the driver would have no buffer left.
 
 use std::path::PathBuf;
 
 use catseye_calibration::rig::{Camera as RigCamera, PictureFormat, Source};
+use catseye_sensors::memory::HostMemory;
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::PixelFormat;
 use catseye_sensors::v4l2::{
-    Camera, CameraFormat, CameraFrame, CameraState, CameraWatch, Capture, CaptureError, Fraction, Memory,
-    SequenceCounter,
+    Camera, CameraError, CameraFormat, CameraFrame, CameraState, CameraWatch, Capture, CaptureError, Fraction,
+    FrameLayout, MAX_BUFFERS, Memory, SequenceCounter,
 };
 use foxglove::messages::{CompressedImage, RawImage};
 
-use super::{Driver, LiveError, Measurement, Outlet, PATIENCE, Stamped, again};
+use super::{Driver, LiveError, Measurement, Outlet, PATIENCE, PixelBytes, Stamped, again};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
 
 /// Buffers of the kernel: one that is filled, one that is read, two to spare.
 const BUFFERS: u32 = 4;
+/// So many buffers stay with the driver: one that is filled, one to go on with.
+const WITH_DRIVER: usize = 2;
+/// So many more pictures wait on the way to the pipeline.
+const ON_THE_WAY: usize = 4;
 /// A stamp that is so far from the arrival is no stamp of this frame.
 const FAR_NS: i64 = 1_000_000_000;
 /// A camera that gives nothing for so many of its periods is told of.
@@ -68,16 +76,30 @@ struct CameraDriver {
 }
 
 impl CameraDriver {
-    fn open(&self, bus: Option<&str>) -> Result<Capture, String> {
-        let words = |error: &dyn std::fmt::Display| error.to_string();
+    /// Opens the camera and begins to stream, into the memory of another capture where that is given.
+    fn open(&self, bus: Option<&str>, outlet: &Outlet, old: Vec<Box<dyn HostMemory>>) -> Result<Capture, String> {
+        let (camera, layout) = self.camera(bus)?;
+        let lent = self.memory(&camera, &layout, outlet, old).map_err(|error| error.to_string())?;
+        if let Some(lent) = lent {
+            match Capture::start(camera, layout, Memory::Lent(lent)) {
+                Ok(capture) => return Ok(capture),
+                Err(error) => outlet.tell(&format!("pictures are copied: its driver takes no memory of ours: {error}")),
+            }
+            let (camera, layout) = self.camera(bus)?;
+            return Capture::start(camera, layout, Memory::Mapped(BUFFERS)).map_err(|error| error.to_string());
+        }
+        Capture::start(camera, layout, Memory::Mapped(BUFFERS)).map_err(|error| error.to_string())
+    }
+
+    fn camera(&self, bus: Option<&str>) -> Result<(Camera, FrameLayout), String> {
         let camera = match (bus, &self.place) {
             (Some(bus), _) => Camera::open_bus(bus, 0),
             (None, Place::Bus(bus)) => Camera::open_bus(bus, 0),
             (None, Place::Device(device)) => Camera::open(device),
         };
-        let camera = camera.map_err(|error| words(&error))?;
+        let camera = camera.map_err(|error| error.to_string())?;
         let [width_px, height_px] = self.size_px;
-        let layout = camera.set_format(self.format, width_px, height_px).map_err(|error| words(&error))?;
+        let layout = camera.set_format(self.format, width_px, height_px).map_err(|error| error.to_string())?;
         if [layout.width_px, layout.height_px] != self.size_px {
             let found = format!("{}x{}", layout.width_px, layout.height_px);
             return Err(format!("expected pictures of {width_px}x{height_px}, as in the rig, found {found}"));
@@ -85,7 +107,28 @@ impl CameraDriver {
         let interval = Fraction { numerator: 1000, denominator: (self.rate_hz * 1000.0) as u32 };
         // a camera that keeps its own rate says so by its frames
         let _ = camera.set_interval(interval);
-        Capture::start(camera, layout, Memory::Mapped(BUFFERS)).map_err(|error| words(&error))
+        Ok((camera, layout))
+    }
+
+    /// Memory for the driver to fill, if it can and pixels go to a pipeline: as many buffers as that holds at once, and some.
+    fn memory(
+        &self,
+        camera: &Camera,
+        layout: &FrameLayout,
+        outlet: &Outlet,
+        mut old: Vec<Box<dyn HostMemory>>,
+    ) -> Result<Option<Vec<Box<dyn HostMemory>>>, CameraError> {
+        let Some(pictures) = outlet.pictures() else { return Ok(None) };
+        if !matches!(self.format, CameraFormat::Pixels(_)) || !camera.takes_lent_memory()? {
+            return Ok(None);
+        }
+        let (count, bytes) = ((pictures.held + ON_THE_WAY + WITH_DRIVER).min(MAX_BUFFERS), layout.lent_bytes());
+        old.retain(|memory| memory.bytes().len() >= bytes);
+        while old.len() < count {
+            let Some(memory) = pictures.maker.make(bytes) else { break };
+            old.push(memory);
+        }
+        Ok((old.len() > WITH_DRIVER).then_some(old))
     }
 
     /// Takes frames until the camera goes away, or the end.
@@ -101,9 +144,9 @@ impl CameraDriver {
         while !outlet.is_over() {
             let frame = capture.next_frame(PATIENCE)?;
             let now_ns = outlet.clock().now_ns();
-            if let Some(frame) = &frame {
+            if let Some(frame) = frame {
                 watch.frame(now_ns);
-                self.take(frame, numbers, now_ns, outlet);
+                self.take(frame, capture, numbers, now_ns, outlet);
             }
             let stuck = matches!(watch.state(now_ns), CameraState::Stuck { .. });
             if stuck != is_stuck {
@@ -114,7 +157,14 @@ impl CameraDriver {
         Ok(())
     }
 
-    fn take(&self, frame: &CameraFrame<'_>, numbers: &mut SequenceCounter, now_ns: i64, outlet: &mut Outlet) {
+    fn take(
+        &self,
+        frame: CameraFrame<'_>,
+        capture: &Capture,
+        numbers: &mut SequenceCounter,
+        now_ns: i64,
+        outlet: &mut Outlet,
+    ) {
         numbers.count(frame.sequence());
         outlet.counts.missing = numbers.lost;
         if frame.torn() {
@@ -133,17 +183,18 @@ impl CameraDriver {
         let (mapped_ns, kind) = if is_true { (mapped_ns, frame.kind()) } else { (now_ns, StampKind::Arrival) };
         let stamped =
             Stamped { raw_ns, clock: frame.clock(), kind, arrival_ns: now_ns, mapped_ns, uncertainty_ns: 1_000_000 };
-        let bytes = frame.piece(0);
-        let measurement = match self.format {
-            CameraFormat::Pixels(format) => Measurement::Pixels {
-                format,
-                size_px: self.size_px,
-                stride_bytes: frame.layout().pieces().first().map_or(0, |piece| piece.stride_bytes),
-                bytes,
-            },
-            _ => Measurement::Jpeg(bytes),
+        let CameraFormat::Pixels(format) = self.format else {
+            return outlet.send(&Measurement::Jpeg(frame.piece(0)), stamped);
         };
-        outlet.send(&measurement, stamped);
+        let size_px = self.size_px;
+        let stride_bytes = frame.layout().pieces().first().map_or(0, |piece| piece.stride_bytes);
+        let pixels = |bytes| Measurement::Pixels { format, size_px, stride_bytes, bytes };
+        if frame.lent().is_none() || capture.queued_count() < WITH_DRIVER {
+            return outlet.send(&pixels(PixelBytes::Borrowed(frame.piece(0))), stamped);
+        }
+        if let Some(bytes) = frame.share() {
+            outlet.send(&pixels(PixelBytes::Shared(bytes)), stamped);
+        }
     }
 }
 
@@ -159,7 +210,7 @@ impl Driver for CameraDriver {
     }
 
     fn run(&mut self, outlet: &mut Outlet, opened: &mut dyn FnMut(Result<(), String>)) {
-        let mut capture = match self.open(None) {
+        let mut capture = match self.open(None, outlet, Vec::new()) {
             Ok(capture) => capture,
             Err(error) => return opened(Err(error)),
         };
@@ -169,9 +220,10 @@ impl Driver for CameraDriver {
         while let Err(error) = self.stream(&capture, &mut numbers, outlet) {
             outlet.counts.lost += 1;
             outlet.tell(&error.to_string());
-            drop(capture);
+            let mut memory = capture.into_memory();
             numbers.restart();
-            let Some(opened) = again(outlet, || self.open(Some(&bus)).ok()) else { return };
+            let open = || self.open(Some(&bus), outlet, std::mem::take(&mut memory)).ok();
+            let Some(opened) = again(outlet, open) else { return };
             outlet.tell("is back");
             capture = opened;
         }

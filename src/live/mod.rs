@@ -36,14 +36,14 @@ use catseye_sensors::packet::SensorId;
 use thiserror::Error;
 
 use outlet::Ways;
-pub use outlet::{Measurement, Outlet, SensorCounts, Stamped};
+pub use outlet::{Measurement, Outlet, PixelBytes, SensorCounts, Stamped};
 pub use timing::SensorTiming;
 use timing::Watch;
 
 use crate::log::recorder::priority::Priority;
 use crate::log::recorder::{self, Preamble, RecordError, Recorder};
 use crate::log::{Channel, RIG_ATTACHMENT, SOURCE_HEADER};
-use crate::pipeline::Files;
+use crate::pipeline::{Files, PictureMemory};
 use crate::realtime::pulse::{Beat, Pulse};
 use crate::realtime::{Footing, Role};
 use crate::source::{Item, Source, SourceSummary};
@@ -144,8 +144,8 @@ pub struct LiveOptions {
     pub stop: &'static AtomicBool,
     /// Ends after so long.
     pub duration: Option<Duration>,
-    /// Whether packets go to a pipeline.
-    pub to_pipeline: bool,
+    /// Where packets go to a pipeline, the memory that its pictures lie in.
+    pub pipeline: Option<PictureMemory>,
     /// Where they are recorded.
     pub recording: Option<Recording>,
     /// Whether the report tells how stamps lie against the host's time line.
@@ -205,7 +205,7 @@ impl Live {
             beat: options.pulse.part("recorder"),
         });
         // nobody else sets it
-        let _ = ways.set(Ways { edge: options.to_pipeline.then(|| edge.clone()), recorder });
+        let _ = ways.set(Ways { edge: options.pipeline.is_some().then(|| edge.clone()), recorder });
         let until = until(options.duration);
         let supervisor = Supervisor { crew, stop: options.stop, until, edge, recording, pulse: options.pulse };
         let supervisor = std::thread::Builder::new().name("catseye-live".to_owned()).spawn(move || supervisor.run());
@@ -260,6 +260,7 @@ impl Crew {
                 sequence: 0,
                 ways: Arc::clone(&crew.ways),
                 slot: options.recording.is_some().then_some(*slot),
+                pictures: options.pipeline.clone(),
                 ending: Arc::clone(&crew.ending),
                 tell: Arc::clone(&options.tell),
                 own_clock: timing::mapper(),

@@ -1,5 +1,6 @@
 //! Where a sensor's measurements leave its thread: numbered, stamped, to the edge and to the recorder.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, OnceLock};
@@ -7,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use catseye_sensors::can::CanFrame;
 use catseye_sensors::clock::{ClockMapper, MappedStamp};
 use catseye_sensors::cloud::Point;
+use catseye_sensors::memory::SharedBytes;
 use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
 use catseye_sensors::picture::{Encoding, PixelFormat};
 use foxglove::Encode;
@@ -22,6 +24,7 @@ use crate::log::packet::{
 use crate::log::recorder::Recorder;
 use crate::log::recorder::priority::{Offer, SensorMessage, Slot};
 use crate::messages::{CanMessage, ImuSample, RadarReturns, RadarScan, UltrasonicEcho};
+use crate::pipeline::PictureMemory;
 use crate::realtime::pulse::{Beat, Pulse};
 use crate::record::Record;
 use crate::source::Item;
@@ -39,7 +42,7 @@ pub enum Measurement<'a> {
         /// Bytes from a row to the next.
         stride_bytes: u32,
         /// The bytes.
-        bytes: &'a [u8],
+        bytes: PixelBytes<'a>,
     },
     /// A lidar's scan.
     Scan(&'a [Point]),
@@ -55,6 +58,25 @@ pub enum Measurement<'a> {
     Fix(LocationFix),
     /// A CAN frame.
     Can(CanFrame),
+}
+
+/// The bytes of pixels.
+pub enum PixelBytes<'a> {
+    /// They are gone when the measurement is sent: the pipeline gets a copy.
+    Borrowed(&'a [u8]),
+    /// They can be kept: the pipeline reads them where they lie.
+    Shared(SharedBytes),
+}
+
+impl Deref for PixelBytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            PixelBytes::Borrowed(bytes) => bytes,
+            PixelBytes::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// When it was measured.
@@ -81,6 +103,8 @@ pub struct SensorCounts {
     pub sent: u64,
     /// Those that found no room on the way to the edge.
     pub edge_full: u64,
+    /// Pictures that were copied on the way to the edge: their pixels lay in a buffer that the device wanted back at once.
+    pub copied: u64,
     /// Those that the recorder left out, which it also declares itself.
     pub not_recorded: u64,
     /// Measurements that the device or the kernel says are missing.
@@ -113,6 +137,7 @@ pub struct Outlet {
     pub(super) ways: Arc<OnceLock<Ways>>,
     /// The sensor's channel of the recording, if there is one.
     pub(super) slot: Option<Slot>,
+    pub(super) pictures: Option<PictureMemory>,
     pub(super) ending: Arc<AtomicBool>,
     pub(super) tell: Tell,
     /// The sensor's own clock, for those that have one.
@@ -134,6 +159,11 @@ impl Outlet {
     /// The host's time line.
     pub fn clock(&self) -> HostClock {
         self.clock
+    }
+
+    /// The memory for pictures that a pipeline reads; none where there is no pipeline.
+    pub fn pictures(&self) -> Option<&PictureMemory> {
+        self.pictures.as_ref()
     }
 
     /// Tells of something that happened to the device.
@@ -180,6 +210,8 @@ impl Outlet {
             self.counts.not_recorded += u64::from(offered != Offer::Taken);
         }
         if let Some(edge) = &ways.edge {
+            let is_copied = matches!(measurement, Measurement::Pixels { bytes: PixelBytes::Borrowed(_), .. });
+            self.counts.copied += u64::from(is_copied);
             let packet = SensorPacket { header, content: content(measurement, shared) };
             // an edge that has gone wants nothing more
             if let Err(TrySendError::Full(_)) = edge.try_send(Item::Packets(vec![packet])) {
@@ -189,14 +221,18 @@ impl Outlet {
     }
 }
 
-/// A measurement as the pipeline has it: just as it would be read from the recording. Bytes that are in the recorder's message
-/// already are shared with it.
+/// A measurement as the pipeline has it: just as it would be read from the recording. Bytes that can be kept are, and those that
+/// are in the recorder's message already are shared with it.
 fn content(measurement: &Measurement<'_>, shared: Option<Bytes>) -> Content {
     let owned = |bytes: &[u8]| shared.clone().unwrap_or_else(|| Bytes::copy_from_slice(bytes));
     match measurement {
         Measurement::Jpeg(bytes) => Content::Picture { encoding: Encoding::Jpeg, bytes: owned(bytes) },
         Measurement::Pixels { format, size_px: [width_px, height_px], stride_bytes, bytes } => {
-            Content::Raw { layout: raw_layout(*width_px, *height_px, *format, *stride_bytes), bytes: owned(bytes) }
+            let bytes = match bytes {
+                PixelBytes::Shared(bytes) => bytes.clone(),
+                PixelBytes::Borrowed(bytes) => owned(bytes).into(),
+            };
+            Content::Raw { layout: raw_layout(*width_px, *height_px, *format, *stride_bytes), bytes }
         }
         Measurement::Scan(points) => match shared {
             None => Content::Cloud(PackedCloud::of_points(points)),
@@ -318,7 +354,13 @@ mod tests {
             assert!(recorded.data.as_ptr_range().contains(&live.as_ptr()), "{length} bytes were copied");
 
             let pixels =
-                Measurement::Pixels { format: PixelFormat::Mono8, size_px: [8, 2], stride_bytes: 8, bytes: &bytes };
+                |bytes| Measurement::Pixels { format: PixelFormat::Mono8, size_px: [8, 2], stride_bytes: 8, bytes };
+            let kept = SharedBytes::from(Bytes::from(bytes.clone()));
+            let Content::Raw { bytes: live, .. } = content(&pixels(PixelBytes::Shared(kept.clone())), None) else {
+                panic!("no pixels")
+            };
+            assert_eq!((live.as_ptr(), live.len()), (kept.as_ptr(), kept.len()));
+            let pixels = pixels(PixelBytes::Borrowed(&bytes));
             let recorded = Recorded::of(&pixels, 5, "front");
             let Content::Raw { layout, bytes: live } = content(&pixels, recorded.payload()) else {
                 panic!("no pixels")

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use catseye_calibration::pose::Pose;
 use catseye_sensors::can::CanFrame;
 use catseye_sensors::cloud::Point;
+use catseye_sensors::memory::SharedBytes;
 use catseye_sensors::packet::{ClockId, PacketHeader, SensorId, Stamp, StampKind};
 use catseye_sensors::picture::{Encoding, Frame, PixelFormat, RawLayout};
 use catseye_sensors::ros2::Ros2Message;
@@ -45,7 +46,7 @@ pub enum Content {
         /// How they lie.
         layout: RawLayout,
         /// The bytes.
-        bytes: Bytes,
+        bytes: SharedBytes,
     },
     /// A picture of a video, decoded on the way in because the decoder needs every one before it.
     Frame(Frame),
@@ -190,7 +191,7 @@ fn read_content(message: &Message) -> Result<Option<(Content, Option<i64>)>, Str
             let image = RawImage::decode(data()).map_err(|error| wrong(&error))?;
             let format = raw_format(&image.encoding)?;
             let layout = raw_layout(image.width, image.height, format, image.step);
-            (Content::Raw { layout, bytes: image.data }, nanoseconds(image.timestamp))
+            (Content::Raw { layout, bytes: image.data.into() }, nanoseconds(image.timestamp))
         }
         "foxglove.PointCloud" => {
             let cloud = PointCloud::decode(data()).map_err(|error| wrong(&error))?;
@@ -258,7 +259,7 @@ fn read_ros2(name: &str, data: &[u8]) -> Result<Option<(Content, Option<i64>)>, 
         Ros2Message::Image(image) => {
             let format = raw_format(image.encoding)?;
             let layout = raw_layout(image.width_px, image.height_px, format, image.step_bytes);
-            (Content::Raw { layout, bytes: Bytes::copy_from_slice(image.data) }, image.header.stamp_ns)
+            (Content::Raw { layout, bytes: Bytes::copy_from_slice(image.data).into() }, image.header.stamp_ns)
         }
         Ros2Message::CompressedImage(image) => {
             let encoding = Encoding::from_name(image.format).map_err(|error| error.to_string())?;

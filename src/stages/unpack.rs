@@ -1,12 +1,13 @@
 //! Unpack: packets become pictures and points.
 //!
-//! Reads a tick's packets, writes the cameras' frames and the lidars' points. Stateless, so ticks unpack side by side;
+//! Reads a tick's packets, writes the cameras' frames and the lidars' points. Stateless, so ticks unpack side by side; pixels
+//! that came without a header are not copied where they can be read as they lie, and go from the packet to the frame;
 //! pictures of a video come decoded already, since their decoder needs every picture before. A packet that cannot be
 //! unpacked leaves its sensor absent from the tick and is named in a fault.
 
 use std::fmt::Write;
 
-use catseye_sensors::picture::{Limits, copy_raw, decode_picture};
+use catseye_sensors::picture::{Limits, decode_picture, show_raw};
 
 use super::Tick;
 use crate::log::packet::Content;
@@ -56,7 +57,8 @@ impl Stage<Tick> for Unpack {
                         decode_picture(*encoding, bytes, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
                     }
                     Content::Raw { layout, bytes } => {
-                        copy_raw(layout, bytes, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
+                        let bytes = std::mem::take(bytes);
+                        show_raw(layout, bytes, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
                     }
                     Content::Frame(frame) => {
                         camera.frame.receive(frame);

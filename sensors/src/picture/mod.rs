@@ -1,6 +1,6 @@
 //! Pictures: encoded bytes of a camera in, tightly packed frames out.
 //!
-//! Bytes come from a recording or a live topic; [`decode_picture`] (JPEG, PNG), [`copy_raw`] (pixels as a driver sent
+//! Bytes come from a recording or a live topic; [`decode_picture`] (JPEG, PNG), [`show_raw`] (pixels as a driver sent
 //! them) and [`h264::H264Decoder`] (video) fill a [`Frame`] that the caller keeps and hands in again, so its buffer is
 //! allocated once. Sizes in a header are checked against [`Limits`] before anything is allocated; damaged input gives a
 //! [`PictureError`], never a panic and never half a picture called whole.
@@ -10,7 +10,7 @@ pub mod h264;
 pub mod jpeg;
 pub mod png;
 
-use crate::memory::{HostBytes, HostMemory};
+use crate::memory::{HostBytes, HostMemory, SharedBytes};
 
 /// The command that turns an H.265 video into one that can be decoded here.
 pub const H265_ADVICE: &str = "convert it with `ffmpeg -i in.mp4 -c:v libx264 out.mp4`";
@@ -477,13 +477,57 @@ pub fn decode_picture(
     outcome
 }
 
+/// Makes pixels without a header the picture of `frame`: shown where they are, if their rows lie close together and
+/// [`HostBytes::show`] takes them, else copied.
+///
+/// # Errors
+/// Those of [`copy_raw`]. After an error the frame is as it was.
+pub fn show_raw(
+    layout: &RawLayout,
+    bytes: SharedBytes,
+    frame: &mut Frame,
+    limits: &Limits,
+) -> Result<(), PictureError> {
+    let RawLayout { width_px, height_px, format, full_range, .. } = *layout;
+    let planes = check_raw(layout, bytes.len(), limits)?;
+    let is_packed = planes.iter().all(|plane| plane.stride == plane.row_bytes);
+    let packed = planes.iter().try_fold(0_usize, |sum, plane| sum.checked_add(plane.packed_bytes()?));
+    let shown = match packed {
+        Some(len) if is_packed => frame.data.show(bytes.first(len)).is_ok(),
+        _ => false,
+    };
+    if !shown {
+        return copy_raw(layout, &bytes, frame, limits);
+    }
+    (frame.width_px, frame.height_px, frame.format, frame.full_range) = (width_px, height_px, format, full_range);
+    Ok(())
+}
+
 /// Copies pixels without a header into `frame`, dropping the padding of rows. After an error the frame is as it was.
 ///
 /// # Errors
 /// The errors of [`Limits::check`], [`PictureError::ShortStride`], and [`PictureError::WrongBytes`] if there are fewer
 /// bytes than the layout needs. Bytes behind the last row are ignored: drivers pad their buffers.
 pub fn copy_raw(layout: &RawLayout, bytes: &[u8], frame: &mut Frame, limits: &Limits) -> Result<(), PictureError> {
-    let RawLayout { width_px, height_px, format, full_range, stride_bytes } = *layout;
+    let RawLayout { width_px, height_px, format, full_range, .. } = *layout;
+    let planes = check_raw(layout, bytes.len(), limits)?;
+    let mut to = frame.reset(width_px, height_px, format, full_range, limits)?;
+    let mut from = bytes;
+    for plane in planes {
+        // All of it was checked, so nothing is left out.
+        let (Some(packed), Some(strided)) = (plane.packed_bytes(), plane.strided_bytes()) else { break };
+        let Some((plane_to, rest_to)) = to.split_at_mut_checked(packed) else { break };
+        let Some((plane_from, rest_from)) = from.split_at_checked(strided) else { break };
+        copy_rows(plane_to, plane.row_bytes, plane_from, plane.stride);
+        to = rest_to;
+        from = rest_from;
+    }
+    Ok(())
+}
+
+/// The planes of pixels without a header, all of which lie in so many bytes.
+fn check_raw(layout: &RawLayout, found: usize, limits: &Limits) -> Result<[Plane; 3], PictureError> {
+    let RawLayout { width_px, height_px, format, stride_bytes, .. } = *layout;
     limits.check(width_px, height_px, format)?;
     let too_many_bytes =
         PictureError::TooManyBytes { width_px, height_px, format: format.name(), max_bytes: limits.max_bytes };
@@ -497,24 +541,10 @@ pub fn copy_raw(layout: &RawLayout, bytes: &[u8], frame: &mut Frame, limits: &Li
     let Some(expected) = strided_bytes(&planes) else {
         return Err(too_many_bytes);
     };
-    let found = bytes.len();
     if found < expected {
         return Err(PictureError::WrongBytes { format: format.name(), width_px, height_px, expected, found });
     }
-    let mut to = frame.reset(width_px, height_px, format, full_range, limits)?;
-    let mut from = bytes;
-    for plane in planes {
-        let (Some(packed), Some(strided)) = (plane.packed_bytes(), plane.strided_bytes()) else {
-            return Err(too_many_bytes);
-        };
-        // Neither split can fail: both sums were checked above.
-        let Some((plane_to, rest_to)) = to.split_at_mut_checked(packed) else { break };
-        let Some((plane_from, rest_from)) = from.split_at_checked(strided) else { break };
-        copy_rows(plane_to, plane.row_bytes, plane_from, plane.stride);
-        to = rest_to;
-        from = rest_from;
-    }
-    Ok(())
+    Ok(planes)
 }
 
 /// Bytes that the planes take with the padding of their rows.
@@ -619,10 +649,13 @@ mod tests {
             full_range: true,
             stride_bytes: Some(11),
         };
+        let shared = |len: usize| SharedBytes::from(bytes::Bytes::from(vec![0; len]));
         let short = copy_raw(&layout, &[0; 64], &mut frame, &Limits::default());
+        assert_eq!(show_raw(&layout, shared(64), &mut frame, &Limits::default()), short);
         assert!(matches!(short, Err(PictureError::ShortStride { expected: 12, found: 11, .. })));
         layout.stride_bytes = Some(16);
         let few = copy_raw(&layout, &[0; 31], &mut frame, &Limits::default());
+        assert_eq!(show_raw(&layout, shared(31), &mut frame, &Limits::default()), few);
         assert!(matches!(few, Err(PictureError::WrongBytes { expected: 32, found: 31, .. })));
         layout.stride_bytes = Some(usize::MAX);
         let huge = copy_raw(&layout, &[0; 31], &mut frame, &Limits::default());
@@ -657,6 +690,14 @@ mod tests {
             copy_raw(&layout, &padded, &mut frame, &Limits::default()).unwrap();
             prop_assert_eq!(frame.data(), &packed[..]);
             prop_assert_eq!(frame.data().len(), format.bytes_for(width_px, height_px).unwrap());
+
+            let mut shown = Frame::default();
+            let bytes = SharedBytes::from(bytes::Bytes::from(padded));
+            let place = bytes.as_ptr();
+            show_raw(&layout, bytes, &mut shown, &Limits::default()).unwrap();
+            prop_assert_eq!(&shown, &frame);
+            let is_packed = planes.iter().all(|plane| plane.stride == plane.row_bytes);
+            prop_assert_eq!(shown.data().as_ptr() == place, is_packed);
         }
     }
 }

@@ -1,15 +1,22 @@
 //! A camera that streams: buffers that go to the kernel empty and come back with a frame.
+//!
+//! A frame is looked at and its buffer goes back, or, where memory was lent, it is shared: then the buffer stays out until the
+//! last who holds the bytes lets go, on whatever thread, which sets one bit that the capture looks at.
 
 use super::abi::{self, MAX_PLANES};
 use super::device::{Camera, CameraError, FrameLayout, Memory};
-use crate::memory::HostMemory;
+use crate::memory::{HostMemory, SharedBytes};
 use crate::packet::{ClockId, StampKind};
+use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::cell::Cell;
+use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -67,6 +74,9 @@ pub enum CaptureError {
     },
 }
 
+/// A camera has at most so many buffers: one bit tells of each that it has come back.
+pub const MAX_BUFFERS: usize = u32::BITS as usize;
+
 /// What a capture has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceCounts {
@@ -87,6 +97,10 @@ pub struct Capture {
     layout: FrameLayout,
     counts: Cell<SourceCounts>,
     queue_error: Cell<Option<Errno>>,
+    /// Buffers that the kernel has.
+    queued: Cell<usize>,
+    /// A bit for each shared buffer that has come back.
+    returned: Arc<AtomicU32>,
 }
 
 impl Capture {
@@ -95,12 +109,20 @@ impl Capture {
     /// # Errors
     /// [`CaptureError`] if memory does not fit or the driver refuses.
     pub fn start(camera: Camera, layout: FrameLayout, memory: Memory) -> Result<Self, CaptureError> {
-        let buffers = match memory {
+        let mut buffers = match memory {
             Memory::Mapped(count) => map_buffers(&camera, &layout, count)?,
             Memory::Lent(memories) => lend_buffers(&camera, &layout, memories)?,
         };
-        let (counts, queue_error) = (Cell::default(), Cell::default());
-        let capture = Capture { camera, buffers, layout, counts, queue_error };
+        buffers.truncate(MAX_BUFFERS);
+        let capture = Capture {
+            camera,
+            buffers,
+            layout,
+            counts: Cell::default(),
+            queue_error: Cell::default(),
+            queued: Cell::default(),
+            returned: Arc::default(),
+        };
         for index in 0..capture.buffers.len() {
             capture.queue(index).map_err(|errno| capture.camera.refused("queue a buffer", errno))?;
         }
@@ -124,6 +146,22 @@ impl Capture {
         self.buffers.len()
     }
 
+    /// How many of them the kernel has, to fill them.
+    pub fn queued_count(&self) -> usize {
+        self.queued.get()
+    }
+
+    /// Stops, and gives back the memory that was lent, but for what somebody still holds.
+    pub fn into_memory(mut self) -> Vec<Box<dyn HostMemory>> {
+        let buffers = std::mem::take(&mut self.buffers);
+        drop(self);
+        let lent = buffers.into_iter().filter_map(|buffer| match buffer.memory {
+            BufferMemory::Lent(memory) => Arc::into_inner(memory),
+            BufferMemory::Mapped(_) => None,
+        });
+        lent.collect()
+    }
+
     /// What was seen so far.
     pub fn counts(&self) -> SourceCounts {
         self.counts.get()
@@ -134,6 +172,7 @@ impl Capture {
     /// # Errors
     /// [`CaptureError::Unplugged`] or [`CaptureError::Stopped`]; either is final for this capture.
     pub fn next_frame(&self, timeout: Duration) -> Result<Option<CameraFrame<'_>>, CaptureError> {
+        self.queue_returned();
         if let Some(errno) = self.queue_error.take() {
             return Err(self.ended(errno));
         }
@@ -169,6 +208,23 @@ impl Capture {
         self.counts.set(counts);
     }
 
+    /// Gives the kernel the shared buffers that have come back.
+    fn queue_returned(&self) {
+        // what the holders have read, they have read before this
+        let returned = self.returned.swap(0, Ordering::Acquire);
+        for index in (0..self.buffers.len()).filter(|index| returned >> index & 1 == 1) {
+            self.queue_again(index);
+        }
+    }
+
+    /// Gives back a buffer that was dequeued. One that the kernel does not take is counted, and the next frame is an error.
+    fn queue_again(&self, index: usize) {
+        if let Err(errno) = self.queue(index) {
+            self.count(|counts| counts.buffers_lost += 1);
+            self.queue_error.set(Some(errno));
+        }
+    }
+
     /// Gives a buffer to the kernel.
     fn queue(&self, index: usize) -> Result<(), Errno> {
         let buffer = self.buffers.get(index).ok_or(Errno::INVAL)?;
@@ -181,8 +237,11 @@ impl Capture {
             (request.m, request.length) = (plane.m, plane.length);
         }
         // SAFETY: `planes` has as many elements as any format has planes, and outlives the call. Memory that was lent is
-        // kept until the device is closed, and nobody reads it before the buffer was dequeued.
-        unsafe { abi::queue_buffer(self.as_fd(), &mut request) }
+        // kept until the device is closed, and nobody reads it before the buffer was dequeued, nor after: a buffer that is shared
+        // is queued when the last holder has let go.
+        unsafe { abi::queue_buffer(self.as_fd(), &mut request) }?;
+        self.queued.set(self.queued.get() + 1);
+        Ok(())
     }
 
     /// A buffer that is ready, if there is one.
@@ -204,6 +263,7 @@ impl Capture {
         {
             plane.bytesused = request.bytesused;
         }
+        self.queued.set(self.queued.get().saturating_sub(1));
         let index = request.index as usize;
         let Some(buffer) = self.buffers.get(index) else {
             return Err(self.ended(Errno::BADMSG));
@@ -218,7 +278,8 @@ impl Capture {
         let seconds_ns = request.timestamp.seconds.saturating_mul(1_000_000_000);
         let stamp_ns = seconds_ns.saturating_add(request.timestamp.microseconds.saturating_mul(1_000));
         let sequence = request.sequence;
-        Ok(Some(CameraFrame { capture: self, buffer, index, used, sequence, stamp_ns, clock, kind, torn }))
+        let is_shared = false;
+        Ok(Some(CameraFrame { capture: self, buffer, index, used, sequence, stamp_ns, clock, kind, torn, is_shared }))
     }
 
     fn request(&self, index: usize, memory: u32) -> abi::Buffer {
@@ -253,7 +314,7 @@ fn stamp_meaning(flags: u32) -> (ClockId, StampKind) {
     (clock, kind)
 }
 
-/// A frame in its buffer, which goes back to the kernel when this is dropped.
+/// A frame in its buffer, which goes back to the kernel when this is dropped, if it was not shared.
 #[derive(Debug)]
 pub struct CameraFrame<'a> {
     capture: &'a Capture,
@@ -265,23 +326,44 @@ pub struct CameraFrame<'a> {
     clock: ClockId,
     kind: StampKind,
     torn: bool,
+    is_shared: bool,
 }
 
 impl CameraFrame<'_> {
     /// The bytes that the driver wrote to a piece of memory; none where the format has no such piece.
     pub fn piece(&self, piece: usize) -> &[u8] {
         let bytes = self.buffer.piece_bytes(piece);
+        bytes.get(self.used(piece, bytes.len())).unwrap_or_default()
+    }
+
+    /// The part of a piece that the driver wrote.
+    fn used(&self, piece: usize, len: usize) -> Range<usize> {
         let (from, to) = self.used.get(piece).copied().unwrap_or_default();
         // A driver counts a header before the data among the bytes used; none writes more than there is room for.
-        let to = bytes.len().min(to as usize);
-        bytes.get(from as usize..to).unwrap_or_default()
+        let to = len.min(to as usize);
+        (from as usize).min(to)..to
+    }
+
+    /// The bytes of the first piece, to be kept without a copy: the buffer goes back to the kernel when the last who holds them
+    /// lets go and the capture looks for a frame. None if the kernel's own memory is used.
+    pub fn share(mut self) -> Option<SharedBytes> {
+        let (BufferMemory::Lent(memory), Some(piece)) = (&self.buffer.memory, self.buffer.pieces.first()) else {
+            return None;
+        };
+        let used = self.used(0, piece.len);
+        let used = piece.start + used.start..piece.start + used.end;
+        let returned = Arc::clone(&self.capture.returned);
+        let held = HeldBuffer { memory: Arc::clone(memory), used, returned, bit: 1 << self.index };
+        let shared = SharedBytes::in_memory(Bytes::from_owner(held), Arc::clone(memory));
+        self.is_shared = true;
+        Some(shared)
     }
 
     /// The memory that was lent for this frame; none if the kernel's own is used. The pieces begin where
     /// [`FrameLayout::lent_bytes`] says.
     pub fn lent(&self) -> Option<&dyn HostMemory> {
         match &self.buffer.memory {
-            BufferMemory::Lent(memory) => Some(memory.as_ref()),
+            BufferMemory::Lent(memory) => Some(memory.as_ref().as_ref()),
             BufferMemory::Mapped(_) => None,
         }
     }
@@ -324,10 +406,30 @@ impl CameraFrame<'_> {
 
 impl Drop for CameraFrame<'_> {
     fn drop(&mut self) {
-        if let Err(errno) = self.capture.queue(self.index) {
-            self.capture.count(|counts| counts.buffers_lost += 1);
-            self.capture.queue_error.set(Some(errno));
+        if !self.is_shared {
+            self.capture.queue_again(self.index);
         }
+    }
+}
+
+/// A buffer that is out.
+#[derive(Debug)]
+struct HeldBuffer {
+    memory: Arc<Box<dyn HostMemory>>,
+    used: Range<usize>,
+    returned: Arc<AtomicU32>,
+    bit: u32,
+}
+
+impl AsRef<[u8]> for HeldBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self.memory.bytes().get(self.used.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for HeldBuffer {
+    fn drop(&mut self) {
+        self.returned.fetch_or(self.bit, Ordering::Release);
     }
 }
 
@@ -343,7 +445,7 @@ enum BufferMemory {
     /// One mapping per piece.
     Mapped(Vec<Mapping>),
     /// All pieces lie in it.
-    Lent(Box<dyn HostMemory>),
+    Lent(Arc<Box<dyn HostMemory>>),
 }
 
 /// A piece as the kernel is told of it.
@@ -504,7 +606,7 @@ fn lend_buffer(layout: &FrameLayout, index: usize, mut memory: Box<dyn HostMemor
         Piece { start, len, address: address + start as u64 }
     };
     let pieces = layout.pieces().iter().map(place).collect();
-    Ok(Buffer { memory: BufferMemory::Lent(memory), pieces })
+    Ok(Buffer { memory: BufferMemory::Lent(Arc::new(memory)), pieces })
 }
 
 #[cfg(test)]
@@ -545,6 +647,22 @@ mod tests {
         assert_eq!(planes[0].m, buffer.piece_bytes(0).as_ptr() as u64);
         assert_eq!((planes[1].m - planes[0].m, planes[1].length), (128, 50));
         assert_eq!(buffer.memory_kind(), abi::MEMORY_USERPTR);
+    }
+
+    #[test]
+    fn a_shared_buffer_tells_by_its_bit_that_the_last_holder_has_let_go() {
+        let memory: Arc<Box<dyn HostMemory>> = Arc::new(Box::new(Heap((0..8).collect())));
+        let returned = Arc::new(AtomicU32::new(0b1));
+        let held =
+            HeldBuffer { memory: Arc::clone(&memory), used: 0..4, returned: Arc::clone(&returned), bit: 1 << 31 };
+        let shared = SharedBytes::in_memory(Bytes::from_owner(held), Arc::clone(&memory));
+        assert_eq!(shared.memory().map(|memory| memory.bytes().as_ptr()), Some(memory.bytes().as_ptr()));
+        let other = shared.first(2);
+        drop(shared);
+        assert_eq!((&*other, returned.load(Ordering::Acquire)), (&[0, 1][..], 1));
+        assert!(Arc::into_inner(memory).is_none(), "the memory is held");
+        std::thread::spawn(move || drop(other)).join().unwrap();
+        assert_eq!(returned.load(Ordering::Acquire), 1 << 31 | 1);
     }
 
     #[test]

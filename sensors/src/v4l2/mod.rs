@@ -2,7 +2,7 @@
 //!
 //! [`list_cameras`] tells what is there, a [`Camera`] is asked for formats and controls and set up, and a [`Capture`] made of it
 //! gives one [`CameraFrame`] after another: bytes, number, and the kernel's time stamp with its clock and meaning. Nothing
-//! is copied or allocated per frame. [`SequenceCounter`] and [`CameraWatch`] judge what comes, without a device. The bytes
+//! is copied or allocated per frame; a frame in lent memory can be kept and sent on as it is ([`CameraFrame::share`]). [`SequenceCounter`] and [`CameraWatch`] judge what comes, without a device. The bytes
 //! go to [`crate::picture`] or to a GPU.
 //!
 //! This is a thin shell of our own over the kernel's interface ("Video for Linux API", `linux/videodev2.h`): the crate
@@ -21,7 +21,7 @@ mod format;
 mod sequence;
 mod watch;
 
-pub use capture::{CameraFrame, Capture, CaptureError, SourceCounts};
+pub use capture::{CameraFrame, Capture, CaptureError, MAX_BUFFERS, SourceCounts};
 pub use device::{
     Camera, CameraError, CameraInfo, ControlInfo, FormatInfo, Fraction, FrameLayout, IntervalRange, Memory,
     PieceLayout, SizeRange, list_cameras,

@@ -49,7 +49,8 @@ struct CatseyeProbeParams {
 #define CATSEYE_PICTURE_COLOURS 1
 /* One byte a pixel; the three planes are the same. */
 #define CATSEYE_PICTURE_GREY 2
-/* Luma; U and V in turn, one pair for 2 x 2 pixels. The planes are where the first Y, U and V are, as in all that follow. */
+/* Luma; U and V in turn, one pair for 2 x 2 pixels. The planes are where the first Y, U and V are, as in all that follow. Every U
+ * is at an even address. */
 #define CATSEYE_PICTURE_NV12 3
 /* Luma, U and V apart, one pair for 2 x 2 pixels. */
 #define CATSEYE_PICTURE_I420 4
@@ -62,6 +63,8 @@ struct CatseyeProbeParams {
 /* Four samples in 5 bytes, two in 3. */
 #define CATSEYE_PICTURE_RAW10_PACKED 8
 #define CATSEYE_PICTURE_RAW12_PACKED 9
+/* As NV12, with U at any address. */
+#define CATSEYE_PICTURE_NV12_ODD 10
 
 /* Where one camera's picture is in this tick. */
 struct CatseyePicture {
@@ -76,6 +79,9 @@ struct CatseyePicture {
     uint32_t height;
 };
 
+/* Most threads of a block of the kernels for other pictures, which are one row high, and rows that a thread of catseye_resize makes. */
+#define CATSEYE_RESIZE_THREADS 256
+#define CATSEYE_RESIZE_ROWS 2
 /* Rows of a block of the kernels for raw pictures, 32 threads each. */
 #define CATSEYE_RAW_ROWS 8
 /* Values of a tone curve. */
@@ -143,8 +149,8 @@ struct CatseyeBatch {
 /*
  * catseye_resize: bilinear, as cv2.resize. catseye_remap: bilinear, as cv2.remap. catseye_raw_resize and catseye_raw_remap: the
  * same for raw pictures. Camera z of the launch has the picture and the
- * place in the batch with the number cameras[z]. A thread makes two pixels of a row: x counts pairs, y rows, z cameras. Blocks are flat,
- * those of the raw kernels CATSEYE_RAW_ROWS high.
+ * place in the batch with the number cameras[z]. A thread makes two pixels of a row, in catseye_resize of CATSEYE_RESIZE_ROWS rows: x
+ * counts pairs, y rows or so many of them, z cameras. Blocks are flat, those of the raw kernels CATSEYE_RAW_ROWS high.
  */
 struct CatseyeResizeParams {
     struct CatseyeBatch batch;

@@ -1,6 +1,6 @@
 /*
  * How all cameras' pictures are fitted or mapped into the network's input, whatever their formats are. `Formats::run` does a
- * piece of work for the format that a picture has; the format's `read` gives four pixels.
+ * piece of work for the format that a picture has; the format's `read` gives four pixels. Blocks are one row high if `Formats::FLAT_BLOCKS`.
  */
 #ifndef CATSEYE_FITTING_CUH
 #define CATSEYE_FITTING_CUH
@@ -106,26 +106,20 @@ struct Remap {
     }
 };
 
-/* The kernel for cameras without a map. */
+/* The row of a thread. Where that is the same for all, so is all that follows of it, and is computed but once. */
 template <class Formats>
-static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams &p) {
-    const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
-    const uint32_t pairs = (p.batch.width + 1) / 2;
-    const uint32_t y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (pair >= pairs || y >= p.batch.height) {
-        return;
-    }
-    const uint32_t camera = p.cameras[blockIdx.z];
-    const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
-    const CatseyeColumn *columns = (const CatseyeColumn *)p.columns + ((uint64_t)blockIdx.z * pairs + pair) * 2;
-    Resize<Formats::SKIPS> resize;
-    resize.line = ((const CatseyeLine *)p.lines)[(uint64_t)blockIdx.z * p.batch.height + y];
-    resize.columns = __ldg((const uint4 *)columns);
-    resize.pad = p.batch.pad;
-    if (picture.kind == CATSEYE_PICTURE_ABSENT) {
-        store_nothing(p.batch, camera, 2 * pair, y);
-        return;
-    }
+static __device__ __forceinline__ uint32_t thread_row() {
+    return Formats::FLAT_BLOCKS ? blockIdx.y : blockIdx.y * blockDim.y + threadIdx.y;
+}
+
+static __device__ __forceinline__ CatseyeLine line_of(const CatseyeResizeParams &p, uint32_t y) {
+    return ((const CatseyeLine *)p.lines)[(uint64_t)blockIdx.z * p.batch.height + y];
+}
+
+/* Two neighbouring pixels of row y of a picture that is there. */
+template <class Formats>
+static __device__ __forceinline__ void resize_pair(const CatseyeResizeParams &p, const Resize<Formats::SKIPS> &resize,
+                                                   const CatseyePicture &picture, uint32_t camera, uint32_t pair, uint32_t y) {
     PixelPair pixels;
     if ((resize.line.upper_weight | resize.line.lower_weight) == 0) {
         pixels = all_pixels(p.batch.pad);
@@ -133,6 +127,45 @@ static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams 
         Formats::run(resize, picture, pixels);
     }
     store_pixels(p.batch, camera, 2 * pair, y, pixels);
+}
+
+/* The kernel for cameras without a map. A thread makes the same pair of `Formats::RESIZE_ROWS` rows, so that it finds out but once
+ * where it is. */
+template <class Formats>
+static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams &p) {
+    const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
+    const uint32_t pairs = (p.batch.width + 1) / 2;
+    const uint32_t first_row = thread_row<Formats>() * Formats::RESIZE_ROWS;
+    if (pair >= pairs || first_row >= p.batch.height) {
+        return;
+    }
+    const uint32_t camera = p.cameras[blockIdx.z];
+    const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
+    const CatseyeColumn *columns = (const CatseyeColumn *)p.columns + ((uint64_t)blockIdx.z * pairs + pair) * 2;
+    Resize<Formats::SKIPS> resize;
+    if constexpr (Formats::RESIZE_ROWS == 1) {
+        resize.line = line_of(p, first_row);
+        resize.columns = __ldg((const uint4 *)columns);
+        resize.pad = p.batch.pad;
+        if (picture.kind == CATSEYE_PICTURE_ABSENT) {
+            store_nothing(p.batch, camera, 2 * pair, first_row);
+            return;
+        }
+        resize_pair<Formats>(p, resize, picture, camera, pair, first_row);
+    } else {
+        resize.columns = __ldg((const uint4 *)columns);
+        resize.pad = p.batch.pad;
+        const uint32_t end = min(first_row + Formats::RESIZE_ROWS, p.batch.height);
+#pragma unroll 1
+        for (uint32_t y = first_row; y < end; ++y) {
+            if (picture.kind == CATSEYE_PICTURE_ABSENT) {
+                store_nothing(p.batch, camera, 2 * pair, y);
+                continue;
+            }
+            resize.line = line_of(p, y);
+            resize_pair<Formats>(p, resize, picture, camera, pair, y);
+        }
+    }
 }
 
 /* x, y, x, y of a pair of pixels. */
@@ -151,7 +184,7 @@ template <class Formats>
 static __device__ __forceinline__ void remap_cameras(const CatseyeResizeParams &p) {
     const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
     const uint32_t pairs = (p.batch.width + 1) / 2;
-    const uint32_t y = blockIdx.y * blockDim.y + threadIdx.y;
+    const uint32_t y = thread_row<Formats>();
     if (pair >= pairs || y >= p.batch.height) {
         return;
     }

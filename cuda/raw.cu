@@ -159,7 +159,10 @@ struct Bayer {
 #pragma unroll
         for (int32_t line = 0; line < 4; ++line) {
             const uint32_t y = mirrored(upper + (is_turned ? 2 - line : line - 1), picture.height);
-            rows.at[line] = row_of(picture.planes[0], y, picture.row_bytes[0]);
+            uint64_t start = picture.planes[0] + (uint64_t)y * picture.row_bytes[0];
+            /* the same for all pixels of a row of the block, and so kept apart from what is added to it */
+            asm("" : "+l"(start));
+            rows.at[line] = (const uint8_t *)start;
         }
         return rows;
     }
@@ -253,6 +256,8 @@ struct Bayer {
 struct Formats {
     /* a window is read whole */
     static constexpr bool SKIPS = false;
+    static constexpr bool FLAT_BLOCKS = false;
+    static constexpr uint32_t RESIZE_ROWS = 1;
 
     template <class Work>
     static __device__ __forceinline__ void run(const Work &work, const CatseyePicture &picture, PixelPair &pixels) {

@@ -87,11 +87,9 @@ static __device__ __forceinline__ float remapped(uint32_t quad, uint32_t upper_w
     return shifted_down<10>(weigh_lower(lower_weights, quad, weigh_upper(upper_weights, quad, rounded)));
 }
 
-/* Where a row of a plane begins. The same for many threads, and so kept apart from what is added to it. */
+/* Where a row of a plane begins. */
 static __device__ __forceinline__ const uint8_t *row_of(uint64_t plane, uint32_t row, uint32_t row_bytes) {
-    uint64_t start = plane + (uint64_t)row * row_bytes;
-    asm("" : "+l"(start));
-    return (const uint8_t *)start;
+    return (const uint8_t *)(plane + (uint64_t)row * row_bytes);
 }
 
 /* Pixels of `STEP` bytes, with red, green and blue at bytes of their own. */
@@ -121,39 +119,29 @@ struct Grey {
 };
 
 /* BT.601 in 1/65536, of sensors/src/picture/convert.rs: a colour is its luma gain * Y plus chroma, shifted by 16. */
+template <bool FULL_RANGE>
 struct Bt601 {
-    int32_t luma_gain;
-    int32_t red_from_v;
-    int32_t green_from_u;
-    int32_t green_from_v;
-    int32_t blue_from_u;
-    int32_t luma_offset;
+    static constexpr int32_t LUMA_GAIN = FULL_RANGE ? 65536 : 76309;
+    static constexpr int32_t RED_FROM_V = FULL_RANGE ? 91881 : 104597;
+    static constexpr int32_t GREEN_FROM_U = FULL_RANGE ? -22553 : -25675;
+    static constexpr int32_t GREEN_FROM_V = FULL_RANGE ? -46802 : -53279;
+    static constexpr int32_t BLUE_FROM_U = FULL_RANGE ? 116130 : 132201;
+    /* the half that rounds, and the offset of luma */
+    static constexpr int32_t BASE = 32768 - (FULL_RANGE ? 0 : 16) * LUMA_GAIN;
 };
-
-static __device__ __forceinline__ Bt601 bt601_of(const CatseyePicture &picture) {
-    const bool full = picture.full_range != 0;
-    Bt601 bt601;
-    bt601.luma_gain = full ? 65536 : 76309;
-    bt601.red_from_v = full ? 91881 : 104597;
-    bt601.green_from_u = full ? -22553 : -25675;
-    bt601.green_from_v = full ? -46802 : -53279;
-    bt601.blue_from_u = full ? 116130 : 132201;
-    bt601.luma_offset = full ? 0 : 16;
-    return bt601;
-}
 
 /* What chroma adds to red, green and blue, with the half that rounds and without the offset of luma. */
 struct Tint {
     int32_t colour[3];
 };
 
-static __device__ __forceinline__ Tint tint_of(const Bt601 &bt601, int32_t u, int32_t v) {
-    const int32_t base = 32768 - bt601.luma_offset * bt601.luma_gain;
+template <class Matrix>
+static __device__ __forceinline__ Tint tint_of(int32_t u, int32_t v) {
     Tint tint;
-    tint.colour[0] = bt601.red_from_v * v + (base - 128 * bt601.red_from_v);
-    tint.colour[1] = bt601.green_from_u * u +
-                     (bt601.green_from_v * v + (base - 128 * (bt601.green_from_u + bt601.green_from_v)));
-    tint.colour[2] = bt601.blue_from_u * u + (base - 128 * bt601.blue_from_u);
+    tint.colour[0] = Matrix::RED_FROM_V * v + (Matrix::BASE - 128 * Matrix::RED_FROM_V);
+    tint.colour[1] = Matrix::GREEN_FROM_U * u + (Matrix::GREEN_FROM_V * v +
+                                                 (Matrix::BASE - 128 * (Matrix::GREEN_FROM_U + Matrix::GREEN_FROM_V)));
+    tint.colour[2] = Matrix::BLUE_FROM_U * u + (Matrix::BASE - 128 * Matrix::BLUE_FROM_U);
     return tint;
 }
 
@@ -163,35 +151,37 @@ struct TintPair {
     Tint right;
 };
 
-/* Luma and chroma, whose samples are `LUMA_STEP` and `CHROMA_STEP` bytes apart. A row of chroma serves `1 << ROW_SHIFT` rows, and
- * V is `V_AFTER_U` bytes behind U if that is not 0. */
-template <uint32_t LUMA_STEP, uint32_t CHROMA_STEP, uint32_t ROW_SHIFT, uint32_t V_AFTER_U>
+/* Luma and chroma, whose samples are `LUMA_STEP` and `CHROMA_STEP` bytes apart. A row of chroma serves `1 << ROW_SHIFT` rows. `PAIRED`
+ * where V is the byte behind U, at an even address. */
+template <bool FULL_RANGE, uint32_t LUMA_STEP, uint32_t CHROMA_STEP, uint32_t ROW_SHIFT, bool PAIRED>
 struct Chroma {
-    static __device__ __forceinline__ TintPair tints(const CatseyePicture &picture, const Bt601 &bt601, uint32_t row,
-                                                     const Corners &at) {
-        const uint8_t *u = row_of(picture.planes[1], row, picture.row_bytes[1]);
-        const uint8_t *v = V_AFTER_U ? u + V_AFTER_U : row_of(picture.planes[2], row, picture.row_bytes[1]);
+    using Matrix = Bt601<FULL_RANGE>;
+
+    static __device__ __forceinline__ TintPair tints(const CatseyePicture &picture, uint32_t row, const Corners &at) {
         const uint32_t left = (at.left >> 1) * CHROMA_STEP;
         const uint32_t right = ((at.left + at.across) >> 1) * CHROMA_STEP;
-        TintPair pair;
-        pair.left = tint_of(bt601, __ldg(u + left), __ldg(v + left));
-        pair.right = tint_of(bt601, __ldg(u + right), __ldg(v + right));
-        return pair;
+        const uint8_t *u = row_of(picture.planes[1], row, picture.row_bytes[1]);
+        if constexpr (PAIRED) {
+            const uint32_t left_pair = __ldg((const uint16_t *)(u + left));
+            const uint32_t right_pair = __ldg((const uint16_t *)(u + right));
+            return {tint_of<Matrix>(left_pair & 0xff, left_pair >> 8), tint_of<Matrix>(right_pair & 0xff, right_pair >> 8)};
+        } else {
+            const uint8_t *v = row_of(picture.planes[2], row, picture.row_bytes[1]);
+            return {tint_of<Matrix>(__ldg(u + left), __ldg(v + left)), tint_of<Matrix>(__ldg(u + right), __ldg(v + right))};
+        }
     }
 
+    /* Both rows of chroma are read, also where they are one: that costs less than to ask. */
     static __device__ __forceinline__ Quad read(const CatseyePicture &picture, const Corners &at) {
-        const Bt601 bt601 = bt601_of(picture);
         const uint8_t *upper = row_of(picture.planes[0], at.upper, picture.row_bytes[0]) + at.left * LUMA_STEP;
         const uint8_t *lower = row_of(picture.planes[0], at.lower, picture.row_bytes[0]) + at.left * LUMA_STEP;
         const uint32_t right = at.across * LUMA_STEP;
-        const int32_t upper_left = __ldg(upper) * bt601.luma_gain;
-        const int32_t upper_right = __ldg(upper + right) * bt601.luma_gain;
-        const int32_t lower_left = __ldg(lower) * bt601.luma_gain;
-        const int32_t lower_right = __ldg(lower + right) * bt601.luma_gain;
-        const uint32_t upper_row = at.upper >> ROW_SHIFT;
-        const uint32_t lower_row = at.lower >> ROW_SHIFT;
-        const TintPair above = tints(picture, bt601, upper_row, at);
-        const TintPair below = lower_row == upper_row ? above : tints(picture, bt601, lower_row, at);
+        const int32_t upper_left = __ldg(upper) * Matrix::LUMA_GAIN;
+        const int32_t upper_right = __ldg(upper + right) * Matrix::LUMA_GAIN;
+        const int32_t lower_left = __ldg(lower) * Matrix::LUMA_GAIN;
+        const int32_t lower_right = __ldg(lower + right) * Matrix::LUMA_GAIN;
+        const TintPair above = tints(picture, at.upper >> ROW_SHIFT, at);
+        const TintPair below = tints(picture, at.lower >> ROW_SHIFT, at);
         Quad quad;
 #pragma unroll
         for (uint32_t colour = 0; colour < 3; ++colour) {

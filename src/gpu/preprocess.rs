@@ -27,9 +27,7 @@ pub const MAX_CAMERAS: usize = abi::CATSEYE_MAX_CAMERAS as usize;
 pub const PICTURE_BYTES: usize = size_of::<CatseyePicture>();
 
 /// Most threads of a block; each makes two pixels of a row.
-const MAX_THREADS: u32 = 256;
-/// Rows of a block where pictures are raw: together its threads bring the tone curve near.
-const RAW_ROWS: u32 = abi::CATSEYE_RAW_ROWS;
+const MAX_THREADS: u32 = abi::CATSEYE_RESIZE_THREADS;
 const WARP_THREADS: u32 = 32;
 /// A place that no picture reaches.
 const NOWHERE: CatseyePlace = CatseyePlace { x: i32::MIN, y: i32::MIN };
@@ -286,7 +284,7 @@ struct Launch {
 impl Launch {
     fn new(
         kernel: Kernel,
-        rows: u32,
+        rows: Rows,
         mut params: CatseyeResizeParams,
         cameras: &[usize],
         tables: Vec<DeviceBuffer>,
@@ -296,11 +294,26 @@ impl Launch {
         }
         // blocks of the same number of warps, so that few threads are left over at the end of a row
         let pairs = params.batch.width.div_ceil(2);
-        let blocks = pairs.div_ceil(MAX_THREADS / rows);
+        let Rows { of_block, of_thread } = rows;
+        let blocks = pairs.div_ceil(MAX_THREADS / of_block);
         let columns = pairs.div_ceil(blocks).next_multiple_of(WARP_THREADS);
-        let grid = [pairs.div_ceil(columns), params.batch.height.div_ceil(rows), count(cameras.len())];
-        Launch { kernel, grid, threads: [columns, rows], params, _tables: tables }
+        let grid = [pairs.div_ceil(columns), params.batch.height.div_ceil(of_block * of_thread), count(cameras.len())];
+        Launch { kernel, grid, threads: [columns, of_block], params, _tables: tables }
     }
+}
+
+/// How many rows a block is high, and of how many each of its threads makes a part.
+#[derive(Clone, Copy, Debug)]
+struct Rows {
+    of_block: u32,
+    of_thread: u32,
+}
+
+impl Rows {
+    const RESIZE: Rows = Rows { of_block: 1, of_thread: abi::CATSEYE_RESIZE_ROWS };
+    const REMAP: Rows = Rows { of_block: 1, of_thread: 1 };
+    /// Where pictures are raw, the threads of a block together bring the tone curve near.
+    const RAW: Rows = Rows { of_block: abi::CATSEYE_RAW_ROWS, of_thread: 1 };
 }
 
 /// What a camera's pictures always are.
@@ -345,9 +358,9 @@ impl BatchPreprocess {
         let params = CatseyeResizeParams { batch, pictures: pictures_address, ..CatseyeResizeParams::default() };
         let isps = Isps::upload(context, cameras)?;
         let mut launches = Vec::with_capacity(4);
-        let whole = (false, 1, ["catseye_resize", "catseye_remap"]);
-        let raw = (true, RAW_ROWS, ["catseye_raw_resize", "catseye_raw_remap"]);
-        for (is_raw, rows, [resize, remap]) in [whole, raw] {
+        let whole = (false, ("catseye_resize", Rows::RESIZE), ("catseye_remap", Rows::REMAP));
+        let raw = (true, ("catseye_raw_resize", Rows::RAW), ("catseye_raw_remap", Rows::RAW));
+        for (is_raw, (resize, resize_rows), (remap, remap_rows)) in [whole, raw] {
             let (mut resized, mut remapped) = (Resized::default(), Remapped::default());
             for (number, camera) in cameras.iter().enumerate().filter(|(_, camera)| camera.raw.is_some() == is_raw) {
                 let added = match camera.remap {
@@ -356,8 +369,8 @@ impl BatchPreprocess {
                 };
                 added.map_err(|source| BatchPreprocessError::Camera { camera: number, source })?;
             }
-            launches.extend(resized.launch(context, kernels.get(resize)?, rows, params)?);
-            launches.extend(remapped.launch(context, kernels.get(remap)?, rows, params)?);
+            launches.extend(resized.launch(context, kernels.get(resize)?, resize_rows, params)?);
+            launches.extend(remapped.launch(context, kernels.get(remap)?, remap_rows, params)?);
         }
         let letterboxes = cameras.iter().enumerate().map(|(number, camera)| {
             let refused = |source| BatchPreprocessError::Camera { camera: number, source };
@@ -582,7 +595,7 @@ impl Resized {
         self,
         context: &Arc<Context>,
         kernel: Kernel,
-        rows: u32,
+        rows: Rows,
         params: CatseyeResizeParams,
     ) -> Result<Option<Launch>, GpuError> {
         if self.cameras.is_empty() {
@@ -647,7 +660,7 @@ impl Remapped {
         self,
         context: &Arc<Context>,
         kernel: Kernel,
-        rows: u32,
+        rows: Rows,
         params: CatseyeResizeParams,
     ) -> Result<Option<Launch>, GpuError> {
         if self.cameras.is_empty() {
@@ -743,7 +756,11 @@ fn description(
         PixelFormat::Rgb8 => (abi::CATSEYE_PICTURE_COLOURS, [first, behind(first, 1), behind(first, 2)]),
         PixelFormat::Bgr8 => (abi::CATSEYE_PICTURE_COLOURS, [behind(first, 2), behind(first, 1), first]),
         PixelFormat::Mono8 => (abi::CATSEYE_PICTURE_GREY, [first; 3]),
-        PixelFormat::Nv12 => (abi::CATSEYE_PICTURE_NV12, [first, second, behind(second, 1)]),
+        PixelFormat::Nv12 => {
+            let is_even = second.is_multiple_of(2) && row_bytes[1].is_multiple_of(2);
+            let kind = if is_even { abi::CATSEYE_PICTURE_NV12 } else { abi::CATSEYE_PICTURE_NV12_ODD };
+            (kind, [first, second, behind(second, 1)])
+        }
         PixelFormat::I420 => (abi::CATSEYE_PICTURE_I420, [first, second, third]),
         PixelFormat::Yuyv => (abi::CATSEYE_PICTURE_PACKED, [first, behind(first, 1), behind(first, 3)]),
         PixelFormat::Uyvy => (abi::CATSEYE_PICTURE_PACKED, [behind(first, 1), first, behind(first, 2)]),
@@ -823,6 +840,9 @@ mod tests {
     fn planes_lie_where_frames_have_them() {
         let nv12 = described(&picture(5, 3, PixelFormat::Nv12, None)).unwrap();
         assert_eq!((nv12.planes, nv12.row_bytes), ([0x1000, 0x1000 + 15, 0x1000 + 16], [5, 6]));
+        assert_eq!(nv12.kind, abi::CATSEYE_PICTURE_NV12_ODD, "chroma begins behind 15 bytes");
+        let even = described(&picture(6, 3, PixelFormat::Nv12, None)).unwrap();
+        assert_eq!((even.planes[1], even.kind), (0x1000 + 18, abi::CATSEYE_PICTURE_NV12));
         let i420 = described(&picture(5, 3, PixelFormat::I420, Some(9))).unwrap();
         assert_eq!((i420.planes, i420.row_bytes), ([0x1000, 0x1000 + 27, 0x1000 + 37], [9, 5]));
         let uyvy = described(&picture(5, 3, PixelFormat::Uyvy, Some(16))).unwrap();

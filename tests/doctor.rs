@@ -179,7 +179,8 @@ fn a_board_as_it_comes_works_but_is_slow() {
     green("tensorrt", "builder", &["libnvinfer_builder_resource.so.10.3.0"]);
     yellow("power", "power mode", &["15W (mode 2)", "sudo nvpmodel -m 0"]);
     yellow("power", "GPU clock", &["306 to 612 MHz", "below the 918 MHz"]);
-    yellow("cameras", "/dev/video0", &["RG10", "none of these formats"]);
+    green("cameras", "/dev/video0", &["RG10"]);
+    yellow("cameras", "/dev/video1", &["Z16", "none of these formats"]);
     yellow("can", "can0", &["down", "ip link set can0 up type can bitrate"]);
     yellow("cpu", "governor", &["schedutil", "jetson_clocks"]);
     yellow("cpu", "cores", &["4 of 8"]);

@@ -3,7 +3,7 @@
 //! Sources: `/sys/class/video4linux` for what is there, the device itself for its formats (V4L2 API, `VIDIOC_ENUM_FMT`), and the links
 //! of `/proc/PID/fd` (`proc_pid_fd(5)`) for who has it open. Only root sees those of other users' programs.
 
-use catseye_sensors::v4l2::{CameraFormat, FourCc};
+use catseye_sensors::v4l2::{BayerDepth, CameraFormat, FourCc};
 
 use super::facts::{CameraFacts, CameraState, is_camera};
 use super::{Finding, Machine, list_text};
@@ -74,7 +74,7 @@ fn judge(machine: &Machine, camera: &CameraFacts) -> Finding {
         false => Finding::yellow(
             path,
             format!("{found}: none of these formats can be a live source"),
-            "use a camera or driver that gives NV12, YUYV, UYVY or MJPG: a raw sensor needs an image processor between (`v4l2-ctl --list-formats-ext`)",
+            "use a camera or driver that gives NV12, YUYV, UYVY, MJPG, or raw pictures of 10 or 12 bits (`v4l2-ctl --list-formats-ext`)",
         ),
     }
 }
@@ -108,5 +108,5 @@ pub(super) fn holders(machine: &Machine, path: &str) -> Vec<String> {
 fn is_understood(format: &str) -> bool {
     let code = <[u8; 4]>::try_from(format.as_bytes()).ok().map(FourCc);
     let format = code.and_then(CameraFormat::from_fourcc);
-    format.is_some_and(|format| !matches!(format, CameraFormat::Bayer(..)))
+    format.is_some_and(|format| !matches!(format, CameraFormat::Bayer(_, BayerDepth::Bits8) | CameraFormat::Nv12Apart))
 }

@@ -8,19 +8,20 @@
 
 use std::path::PathBuf;
 
-use catseye_calibration::rig::{Camera as RigCamera, PictureFormat, Source};
+use catseye_calibration::rig::{BayerPattern as RigPattern, Camera as RigCamera, PictureFormat, Source};
 use catseye_sensors::memory::HostMemory;
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::PixelFormat;
 use catseye_sensors::v4l2::{
-    Camera, CameraError, CameraFormat, CameraFrame, CameraState, CameraWatch, Capture, CaptureError, Fraction,
-    FrameLayout, MAX_BUFFERS, Memory, SequenceCounter,
+    BayerDepth, BayerOrder, Camera, CameraError, CameraFormat, CameraFrame, CameraState, CameraWatch, Capture,
+    CaptureError, Fraction, FrameLayout, MAX_BUFFERS, Memory, SequenceCounter,
 };
 use foxglove::messages::{CompressedImage, RawImage};
 
 use super::{Driver, LiveError, Measurement, Outlet, PATIENCE, PixelBytes, Stamped, again};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
+use crate::stages::preprocess::raw::{BayerPattern, MosaicLayout, RawFormat};
 
 /// Buffers of the kernel: one that is filled, one that is read, two to spare.
 const BUFFERS: u32 = 4;
@@ -43,23 +44,55 @@ pub fn driver(camera: &RigCamera, source: &Source) -> Result<Box<dyn Driver>, Li
         Source::Bus(bus) => Place::Bus(bus.clone()),
         _ => return Err(LiveError::wrong_source(&camera.name, source)),
     };
-    let format = match camera.format {
-        PictureFormat::Jpeg => CameraFormat::Mjpeg,
-        PictureFormat::Nv12 => CameraFormat::Pixels(PixelFormat::Nv12),
-        PictureFormat::I420 => CameraFormat::Pixels(PixelFormat::I420),
-        PictureFormat::Yuyv => CameraFormat::Pixels(PixelFormat::Yuyv),
-        PictureFormat::Uyvy => CameraFormat::Pixels(PixelFormat::Uyvy),
-        PictureFormat::Rgb8 => CameraFormat::Pixels(PixelFormat::Rgb8),
-        PictureFormat::Bgr8 => CameraFormat::Pixels(PixelFormat::Bgr8),
-        PictureFormat::Mono8 => CameraFormat::Pixels(PixelFormat::Mono8),
+    let formats = match camera.format {
+        PictureFormat::Jpeg => vec![CameraFormat::Mjpeg],
+        PictureFormat::Nv12 => vec![CameraFormat::Pixels(PixelFormat::Nv12)],
+        PictureFormat::I420 => vec![CameraFormat::Pixels(PixelFormat::I420)],
+        PictureFormat::Yuyv => vec![CameraFormat::Pixels(PixelFormat::Yuyv)],
+        PictureFormat::Uyvy => vec![CameraFormat::Pixels(PixelFormat::Uyvy)],
+        PictureFormat::Rgb8 => vec![CameraFormat::Pixels(PixelFormat::Rgb8)],
+        PictureFormat::Bgr8 => vec![CameraFormat::Pixels(PixelFormat::Bgr8)],
+        PictureFormat::Mono8 => vec![CameraFormat::Pixels(PixelFormat::Mono8)],
+        PictureFormat::Bayer { pattern, bits: 10 } => mosaics(pattern, [BayerDepth::Bits10, BayerDepth::Bits10Packed]),
+        PictureFormat::Bayer { pattern, bits: 12 } => mosaics(pattern, [BayerDepth::Bits12, BayerDepth::Bits12Packed]),
         PictureFormat::Png | PictureFormat::H264 | PictureFormat::Bayer { .. } => {
-            let expected = "a camera whose format is jpeg, nv12, i420, yuyv, uyvy, rgb8, bgr8 or mono8";
+            let expected =
+                "a camera whose format is jpeg, nv12, i420, yuyv, uyvy, rgb8, bgr8, mono8, or bayer-* of 10 or 12 bits";
             let found = format!("{source}, format {}", camera.format.name());
             return Err(LiveError::Source { sensor: camera.name.clone(), expected, found });
         }
     };
     let size_px = [camera.width_px, camera.height_px];
-    Ok(Box::new(CameraDriver { place, format, size_px, rate_hz: camera.rate_hz }))
+    Ok(Box::new(CameraDriver { place, formats, size_px, rate_hz: camera.rate_hz }))
+}
+
+/// A mosaic with samples of one depth, unpacked and packed.
+fn mosaics(pattern: RigPattern, depths: [BayerDepth; 2]) -> Vec<CameraFormat> {
+    let order = match pattern {
+        RigPattern::Rggb => BayerOrder::Rggb,
+        RigPattern::Grbg => BayerOrder::Grbg,
+        RigPattern::Gbrg => BayerOrder::Gbrg,
+        RigPattern::Bggr => BayerOrder::Bggr,
+    };
+    depths.map(|depth| CameraFormat::Bayer(order, depth)).into()
+}
+
+/// A mosaic as the pipeline develops it; none for samples of 8 bits.
+fn developed(order: BayerOrder, depth: BayerDepth) -> Option<(RawFormat, BayerPattern)> {
+    let pattern = match order {
+        BayerOrder::Rggb => BayerPattern::Rggb,
+        BayerOrder::Grbg => BayerPattern::Grbg,
+        BayerOrder::Gbrg => BayerPattern::Gbrg,
+        BayerOrder::Bggr => BayerPattern::Bggr,
+    };
+    let format = match depth {
+        BayerDepth::Bits8 => return None,
+        BayerDepth::Bits10 => RawFormat::Raw10,
+        BayerDepth::Bits10Packed => RawFormat::Raw10Packed,
+        BayerDepth::Bits12 => RawFormat::Raw12,
+        BayerDepth::Bits12Packed => RawFormat::Raw12Packed,
+    };
+    Some((format, pattern))
 }
 
 /// Where a camera is found.
@@ -70,7 +103,8 @@ enum Place {
 
 struct CameraDriver {
     place: Place,
-    format: CameraFormat,
+    /// The first that the camera has is taken; never empty, and all of one kind.
+    formats: Vec<CameraFormat>,
     size_px: [u32; 2],
     rate_hz: f64,
 }
@@ -99,7 +133,9 @@ impl CameraDriver {
         };
         let camera = camera.map_err(|error| error.to_string())?;
         let [width_px, height_px] = self.size_px;
-        let layout = camera.set_format(self.format, width_px, height_px).map_err(|error| error.to_string())?;
+        let set = |format: &CameraFormat| camera.set_format(*format, width_px, height_px);
+        let found = self.formats.iter().map(set).reduce(Result::or);
+        let layout = found.ok_or("no format")?.map_err(|error| error.to_string())?;
         if [layout.width_px, layout.height_px] != self.size_px {
             let found = format!("{}x{}", layout.width_px, layout.height_px);
             return Err(format!("expected pictures of {width_px}x{height_px}, as in the rig, found {found}"));
@@ -119,7 +155,7 @@ impl CameraDriver {
         mut old: Vec<Box<dyn HostMemory>>,
     ) -> Result<Option<Vec<Box<dyn HostMemory>>>, CameraError> {
         let Some(pictures) = outlet.pictures() else { return Ok(None) };
-        if !matches!(self.format, CameraFormat::Pixels(_)) || !camera.takes_lent_memory()? {
+        if layout.format == CameraFormat::Mjpeg || !camera.takes_lent_memory()? {
             return Ok(None);
         }
         let (count, bytes) = ((pictures.held + ON_THE_WAY + WITH_DRIVER).min(MAX_BUFFERS), layout.lent_bytes());
@@ -183,26 +219,40 @@ impl CameraDriver {
         let (mapped_ns, kind) = if is_true { (mapped_ns, frame.kind()) } else { (now_ns, StampKind::Arrival) };
         let stamped =
             Stamped { raw_ns, clock: frame.clock(), kind, arrival_ns: now_ns, mapped_ns, uncertainty_ns: 1_000_000 };
-        let CameraFormat::Pixels(format) = self.format else {
-            return outlet.send(&Measurement::Jpeg(frame.piece(0)), stamped);
-        };
-        let size_px = self.size_px;
-        let stride_bytes = frame.layout().pieces().first().map_or(0, |piece| piece.stride_bytes);
-        let pixels = |bytes| Measurement::Pixels { format, size_px, stride_bytes, bytes };
+        let layout = *frame.layout();
         if frame.lent().is_none() || capture.queued_count() < WITH_DRIVER {
-            return outlet.send(&pixels(PixelBytes::Borrowed(frame.piece(0))), stamped);
+            return send(&layout, PixelBytes::Borrowed(frame.piece(0)), stamped, outlet);
         }
         if let Some(bytes) = frame.share() {
-            outlet.send(&pixels(PixelBytes::Shared(bytes)), stamped);
+            send(&layout, PixelBytes::Shared(bytes), stamped, outlet);
         }
     }
 }
 
+/// Sends a picture on, in the format that the camera was set to.
+fn send(layout: &FrameLayout, bytes: PixelBytes<'_>, stamped: Stamped, outlet: &mut Outlet) {
+    let (width_px, height_px) = (layout.width_px, layout.height_px);
+    let stride_bytes = layout.pieces().first().map_or(0, |piece| piece.stride_bytes);
+    let measurement = match layout.format {
+        CameraFormat::Pixels(format) => {
+            Measurement::Pixels { format, size_px: [width_px, height_px], stride_bytes, bytes }
+        }
+        CameraFormat::Bayer(order, depth) => {
+            let Some((format, pattern)) = developed(order, depth) else { return };
+            let stride_bytes = (stride_bytes > 0).then_some(stride_bytes as usize);
+            Measurement::Mosaic { layout: MosaicLayout { width_px, height_px, format, pattern, stride_bytes }, bytes }
+        }
+        CameraFormat::Mjpeg | CameraFormat::Nv12Apart => return outlet.send(&Measurement::Jpeg(&bytes), stamped),
+    };
+    outlet.send(&measurement, stamped);
+}
+
 impl Driver for CameraDriver {
     fn channel(&self, topic: &str) -> Channel {
-        let mut channel = match self.format {
-            CameraFormat::Pixels(_) => Channel::of_foxglove::<RawImage>(topic),
-            _ => Channel::of_foxglove::<CompressedImage>(topic),
+        let mut channel = if self.formats.contains(&CameraFormat::Mjpeg) {
+            Channel::of_foxglove::<CompressedImage>(topic)
+        } else {
+            Channel::of_foxglove::<RawImage>(topic)
         };
         let info = StampInfo { clock: ClockId::HostMonotonic, kind: StampKind::ExposureEnd, uncertainty_ns: 1_000_000 };
         info.describe(&mut channel);

@@ -28,6 +28,7 @@ use crate::pipeline::PictureMemory;
 use crate::realtime::pulse::{Beat, Pulse};
 use crate::record::Record;
 use crate::source::Item;
+use crate::stages::preprocess::raw::{self, MosaicLayout};
 
 /// What a sensor measured.
 pub enum Measurement<'a> {
@@ -41,6 +42,13 @@ pub enum Measurement<'a> {
         size_px: [u32; 2],
         /// Bytes from a row to the next.
         stride_bytes: u32,
+        /// The bytes.
+        bytes: PixelBytes<'a>,
+    },
+    /// A sensor's pixels, each of one colour.
+    Mosaic {
+        /// How they lie.
+        layout: MosaicLayout,
         /// The bytes.
         bytes: PixelBytes<'a>,
     },
@@ -210,7 +218,11 @@ impl Outlet {
             self.counts.not_recorded += u64::from(offered != Offer::Taken);
         }
         if let Some(edge) = &ways.edge {
-            let is_copied = matches!(measurement, Measurement::Pixels { bytes: PixelBytes::Borrowed(_), .. });
+            let is_copied = matches!(
+                measurement,
+                Measurement::Pixels { bytes: PixelBytes::Borrowed(_), .. }
+                    | Measurement::Mosaic { bytes: PixelBytes::Borrowed(_), .. }
+            );
             self.counts.copied += u64::from(is_copied);
             let packet = SensorPacket { header, content: content(measurement, shared) };
             // an edge that has gone wants nothing more
@@ -225,15 +237,17 @@ impl Outlet {
 /// are in the recorder's message already are shared with it.
 fn content(measurement: &Measurement<'_>, shared: Option<Bytes>) -> Content {
     let owned = |bytes: &[u8]| shared.clone().unwrap_or_else(|| Bytes::copy_from_slice(bytes));
+    let kept = |bytes: &PixelBytes<'_>| match bytes {
+        PixelBytes::Shared(bytes) => bytes.clone(),
+        PixelBytes::Borrowed(bytes) => owned(bytes).into(),
+    };
     match measurement {
         Measurement::Jpeg(bytes) => Content::Picture { encoding: Encoding::Jpeg, bytes: owned(bytes) },
         Measurement::Pixels { format, size_px: [width_px, height_px], stride_bytes, bytes } => {
-            let bytes = match bytes {
-                PixelBytes::Shared(bytes) => bytes.clone(),
-                PixelBytes::Borrowed(bytes) => owned(bytes).into(),
-            };
-            Content::Raw { layout: raw_layout(*width_px, *height_px, *format, *stride_bytes), bytes }
+            let layout = raw_layout(*width_px, *height_px, *format, *stride_bytes);
+            Content::Raw { layout, bytes: kept(bytes) }
         }
+        Measurement::Mosaic { layout, bytes } => Content::Mosaic { layout: *layout, bytes: kept(bytes) },
         Measurement::Scan(points) => match shared {
             None => Content::Cloud(PackedCloud::of_points(points)),
             Some(data) => Content::Cloud(PackedCloud { data, ..PackedCloud::of_points(&[]) }),
@@ -259,17 +273,15 @@ impl Recorded {
             Measurement::Jpeg(bytes) => {
                 Self::with_payload(&picture_message(Vec::new(), "jpeg", raw_ns, frame_id), 2, bytes)
             }
-            Measurement::Pixels { format, size_px: [width, height], stride_bytes, bytes } => {
-                let image = RawImage {
-                    timestamp: timestamp(raw_ns),
-                    frame_id: frame_id.to_owned(),
-                    width: *width,
-                    height: *height,
-                    encoding: format.name().to_owned(),
-                    step: *stride_bytes,
-                    data: Bytes::new(),
-                };
-                Self::with_payload(&image, 6, bytes)
+            Measurement::Pixels { format, size_px, stride_bytes, bytes } => {
+                let encoding = format.name().to_owned();
+                Self::with_payload(&image(encoding, *size_px, *stride_bytes, raw_ns, frame_id), 6, bytes)
+            }
+            Measurement::Mosaic { layout, bytes } => {
+                let MosaicLayout { width_px, height_px, format, pattern, stride_bytes } = *layout;
+                let (size_px, step) = ([width_px, height_px], stride_bytes.unwrap_or(format.row_bytes(width_px)));
+                let step = u32::try_from(step).unwrap_or(0);
+                Self::with_payload(&image(raw::encoding(format, pattern), size_px, step, raw_ns, frame_id), 6, bytes)
             }
             Measurement::Scan(points) => {
                 let packed = PackedCloud::of_points(points);
@@ -321,6 +333,12 @@ impl Recorded {
     }
 }
 
+/// The message of pixels without a header, but for the pixels.
+fn image(encoding: String, [width, height]: [u32; 2], step: u32, raw_ns: i64, frame_id: &str) -> RawImage {
+    let (timestamp, frame_id) = (timestamp(raw_ns), frame_id.to_owned());
+    RawImage { timestamp, frame_id, width, height, encoding, step, data: Bytes::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -329,6 +347,7 @@ mod tests {
     use crate::log::Channel;
     use crate::log::packet::{StampInfo, read_packet};
     use crate::log::reader::Message;
+    use crate::stages::preprocess::raw::{BayerPattern, RawFormat};
     use foxglove::messages::{CompressedImage, PointCloud};
 
     /// What a reader of the recording makes of a measurement.
@@ -367,6 +386,15 @@ mod tests {
             };
             let channel = Channel::of_foxglove::<RawImage>("/front");
             let Content::Raw { layout: same, bytes: again } = read(channel, &recorded) else { panic!("no pixels") };
+            assert_eq!((layout, live), (same, again));
+
+            let (format, pattern) = (RawFormat::Raw12Packed, BayerPattern::Gbrg);
+            let layout = MosaicLayout { width_px: 8, height_px: 2, format, pattern, stride_bytes: Some(16) };
+            let mosaic = Measurement::Mosaic { layout, bytes: PixelBytes::Borrowed(&bytes) };
+            let recorded = Recorded::of(&mosaic, 5, "front");
+            let Content::Mosaic { bytes: live, .. } = content(&mosaic, recorded.payload()) else { panic!("no mosaic") };
+            let channel = Channel::of_foxglove::<RawImage>("/front");
+            let Content::Mosaic { layout: same, bytes: again } = read(channel, &recorded) else { panic!("no mosaic") };
             assert_eq!((layout, live), (same, again));
         }
         let points = [Point { x_m: 1.0, ring: 3, ..Point::default() }; 3];

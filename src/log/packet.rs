@@ -23,6 +23,7 @@ use super::Channel;
 use super::reader::Message;
 use crate::messages::{CanMessage, ImuSample, RadarReturns, RadarScan, RadarTarget, UltrasonicEcho};
 use crate::record::Record;
+use crate::stages::preprocess::raw::{self, MosaicLayout};
 
 /// Channel metadata: the clock of the sensor's stamps.
 pub const CLOCK_KEY: &str = "catseye.clock";
@@ -45,6 +46,13 @@ pub enum Content {
     Raw {
         /// How they lie.
         layout: RawLayout,
+        /// The bytes.
+        bytes: SharedBytes,
+    },
+    /// A sensor's pixels, each of one colour.
+    Mosaic {
+        /// How they lie.
+        layout: MosaicLayout,
         /// The bytes.
         bytes: SharedBytes,
     },
@@ -189,9 +197,8 @@ fn read_content(message: &Message) -> Result<Option<(Content, Option<i64>)>, Str
         }
         "foxglove.RawImage" => {
             let image = RawImage::decode(data()).map_err(|error| wrong(&error))?;
-            let format = raw_format(&image.encoding)?;
-            let layout = raw_layout(image.width, image.height, format, image.step);
-            (Content::Raw { layout, bytes: image.data.into() }, nanoseconds(image.timestamp))
+            let raw_ns = nanoseconds(image.timestamp);
+            (pixels(&image.encoding, [image.width, image.height], image.step, image.data)?, raw_ns)
         }
         "foxglove.PointCloud" => {
             let cloud = PointCloud::decode(data()).map_err(|error| wrong(&error))?;
@@ -257,9 +264,8 @@ fn read_ros2(name: &str, data: &[u8]) -> Result<Option<(Content, Option<i64>)>, 
     };
     let content = match message {
         Ros2Message::Image(image) => {
-            let format = raw_format(image.encoding)?;
-            let layout = raw_layout(image.width_px, image.height_px, format, image.step_bytes);
-            (Content::Raw { layout, bytes: Bytes::copy_from_slice(image.data).into() }, image.header.stamp_ns)
+            let (size_px, data) = ([image.width_px, image.height_px], Bytes::copy_from_slice(image.data));
+            (pixels(image.encoding, size_px, image.step_bytes, data)?, image.header.stamp_ns)
         }
         Ros2Message::CompressedImage(image) => {
             let encoding = Encoding::from_name(image.format).map_err(|error| error.to_string())?;
@@ -297,6 +303,17 @@ fn read_ros2(name: &str, data: &[u8]) -> Result<Option<(Content, Option<i64>)>, 
 const NOT_MEASURED: [f64; 3] = [f64::NAN; 3];
 
 /// The pixel format of this name.
+/// Pixels without a header, of an encoding by its name.
+fn pixels(encoding: &str, [width_px, height_px]: [u32; 2], step: u32, bytes: Bytes) -> Result<Content, String> {
+    if let Some((format, pattern)) = raw::from_encoding(encoding) {
+        let stride_bytes = (step > 0).then_some(step as usize);
+        let layout = MosaicLayout { width_px, height_px, format, pattern, stride_bytes };
+        return Ok(Content::Mosaic { layout, bytes: bytes.into() });
+    }
+    let layout = raw_layout(width_px, height_px, raw_format(encoding)?, step);
+    Ok(Content::Raw { layout, bytes: bytes.into() })
+}
+
 pub(super) fn raw_format(name: &str) -> Result<PixelFormat, String> {
     match Encoding::from_name(name).map_err(|error| error.to_string())? {
         Encoding::Raw(format) => Ok(format),

@@ -1,15 +1,17 @@
 //! Unpack: packets become pictures and points.
 //!
 //! Reads a tick's packets, writes the cameras' frames and the lidars' points. Stateless, so ticks unpack side by side; pixels
-//! that came without a header are not copied where they can be read as they lie, and go from the packet to the frame;
+//! that came without a header are not copied where they can be read as they lie, and go from the packet to the frame, and those
+//! of a sensor with a mosaic are developed;
 //! pictures of a video come decoded already, since their decoder needs every picture before. A packet that cannot be
 //! unpacked leaves its sensor absent from the tick and is named in a fault.
 
 use std::fmt::Write;
 
-use catseye_sensors::picture::{Limits, decode_picture, show_raw};
+use catseye_sensors::picture::{Frame, Limits, PixelFormat, decode_picture, show_raw};
 
 use super::Tick;
+use super::preprocess::raw::{Isp, MosaicLayout, RawError, RawPicture};
 use crate::log::packet::Content;
 use crate::runtime::digest::Digester;
 use crate::runtime::graph::{Fields, NO_GROUP, Stage, StageError};
@@ -17,13 +19,32 @@ use crate::runtime::graph::{Fields, NO_GROUP, Stage, StageError};
 /// The stage.
 pub struct Unpack {
     limits: Limits,
+    /// Per camera how its raw pictures are developed, once there was one.
+    isps: Vec<Option<Isp>>,
 }
 
 impl Unpack {
     /// With limits on the size of pictures.
     pub fn new(limits: Limits) -> Self {
-        Unpack { limits }
+        Unpack { limits, isps: Vec::new() }
     }
+}
+
+/// Develops a sensor's pixels, by the settings that its earlier pictures had.
+fn develop(
+    layout: &MosaicLayout,
+    bytes: &[u8],
+    isp: &mut Option<Isp>,
+    frame: &mut Frame,
+    limits: &Limits,
+) -> Result<(), RawError> {
+    let MosaicLayout { width_px, height_px, format, pattern, stride_bytes } = *layout;
+    limits.check(width_px, height_px, PixelFormat::Rgb8)?;
+    if isp.as_ref().is_none_or(|isp| (isp.format, isp.pattern) != (format, pattern)) {
+        *isp = Some(Isp::new(format, pattern));
+    }
+    let Some(isp) = isp else { return Ok(()) };
+    isp.develop(&RawPicture { bytes, width_px, height_px, stride_bytes }, frame)
 }
 
 impl Stage<Tick> for Unpack {
@@ -45,11 +66,12 @@ impl Stage<Tick> for Unpack {
             lidar.stamp_ns = 0;
             lidar.points.clear();
         });
+        self.isps.resize(cameras.len(), None);
         let mut faults = String::new();
         for packet in packets.iter_mut() {
             let sensor = usize::from(packet.header.sensor.0);
             let stamp_ns = packet.header.stamp.mapped_ns;
-            let result = if let Some(camera) = cameras.get_mut(sensor) {
+            let result = if let Some((camera, isp)) = cameras.get_mut(sensor).zip(self.isps.get_mut(sensor)) {
                 camera.stamp_ns = stamp_ns;
                 camera.sequence = packet.header.sequence;
                 let result = match &mut packet.content {
@@ -59,6 +81,10 @@ impl Stage<Tick> for Unpack {
                     Content::Raw { layout, bytes } => {
                         let bytes = std::mem::take(bytes);
                         show_raw(layout, bytes, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
+                    }
+                    Content::Mosaic { layout, bytes } => {
+                        let bytes = std::mem::take(bytes);
+                        develop(layout, &bytes, isp, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
                     }
                     Content::Frame(frame) => {
                         camera.frame.receive(frame);

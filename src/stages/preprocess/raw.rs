@@ -70,6 +70,44 @@ impl RawFormat {
     }
 }
 
+/// How a raw picture lies in memory, and which colours its pixels have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MosaicLayout {
+    /// Width in pixels.
+    pub width_px: u32,
+    /// Height in pixels.
+    pub height_px: u32,
+    /// How samples lie in memory.
+    pub format: RawFormat,
+    /// The mosaic.
+    pub pattern: BayerPattern,
+    /// Bytes from one row to the next; none if rows follow one another.
+    pub stride_bytes: Option<usize>,
+}
+
+/// The names of raw pictures in logs: those of formats in rigs, and what tells that samples are packed.
+const ENCODINGS: [(&str, RawFormat); 4] = [
+    ("10", RawFormat::Raw10),
+    ("12", RawFormat::Raw12),
+    ("10-packed", RawFormat::Raw10Packed),
+    ("12-packed", RawFormat::Raw12Packed),
+];
+
+/// The name of raw pictures in a log, for example `bayer-rggb12` or `bayer-grbg10-packed`.
+pub fn encoding(format: RawFormat, pattern: BayerPattern) -> String {
+    let depth = ENCODINGS.iter().find(|(_, one)| *one == format).map_or("", |(name, _)| *name);
+    format!("bayer-{}{depth}", pattern.name())
+}
+
+/// What [`encoding`] has named; none for any other name.
+pub fn from_encoding(name: &str) -> Option<(RawFormat, BayerPattern)> {
+    let rest = name.strip_prefix("bayer-")?;
+    let pattern = BayerPattern::ALL.into_iter().find(|pattern| rest.starts_with(pattern.name()))?;
+    let depth = rest.strip_prefix(pattern.name())?;
+    let (_, format) = ENCODINGS.into_iter().find(|(name, _)| *name == depth)?;
+    Some((format, pattern))
+}
+
 /// The colours of the top-left 2 x 2 pixels, row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BayerPattern {
@@ -86,6 +124,16 @@ pub enum BayerPattern {
 impl BayerPattern {
     /// Every pattern.
     pub const ALL: [BayerPattern; 4] = [BayerPattern::Rggb, BayerPattern::Grbg, BayerPattern::Gbrg, BayerPattern::Bggr];
+
+    /// The colours' first letters, row by row.
+    pub fn name(self) -> &'static str {
+        match self {
+            BayerPattern::Rggb => "rggb",
+            BayerPattern::Grbg => "grbg",
+            BayerPattern::Gbrg => "gbrg",
+            BayerPattern::Bggr => "bggr",
+        }
+    }
 
     /// Column and row of the first red pixel.
     pub(crate) fn red(self) -> [usize; 2] {
@@ -342,6 +390,19 @@ mod tests {
         let mut frame = Frame::default();
         isp.develop(&RawPicture { bytes, width_px, height_px, stride_bytes: None }, &mut frame).unwrap();
         frame.into_data()
+    }
+
+    #[test]
+    fn encodings_come_back() {
+        for format in RawFormat::ALL {
+            for pattern in BayerPattern::ALL {
+                assert_eq!(from_encoding(&encoding(format, pattern)), Some((format, pattern)));
+            }
+        }
+        assert_eq!(encoding(RawFormat::Raw10Packed, BayerPattern::Grbg), "bayer-grbg10-packed");
+        for name in ["bayer-rggb8", "bayer-rggb", "bayer-rggb12-", "rggb12", "bayer-12", ""] {
+            assert_eq!(from_encoding(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -105,9 +105,10 @@ typedef struct CatseyeExporterApi {
     const char *name;     /* what it is, with its own version, UTF-8; a constant */
 
     /* Opens a camera and starts it. `config` is UTF-8, `key=value` with a semicolon between two. catseye always gives
-     * `camera` (a number or a name), `width_px`, `height_px`, `rate_hz` and `fourcc` (the format, as text), and behind them
-     * what the rig says for this library. A camera that cannot give this size and format is not opened. A key that the
-     * library does not know is an error. With CATSEYE_OK it gives the exporter and how many buffers it has, 1 to
+     * `width_px`, `height_px`, `rate_hz`, `fourcc` (the format, as text) and `buffers` (how many it would like; there may be
+     * more or fewer), before them `camera` (a number or a name) for a source `argus:` or `sipl:`, and behind them what the rig
+     * says for a library of its own. A camera that cannot give this size and format is not opened. A key that the library
+     * does not know is an error. With CATSEYE_OK it gives the exporter and how many buffers it has, 1 to
      * CATSEYE_MAX_BUFFERS; else neither. */
     int32_t (*open)(const char *config, uint32_t *buffer_count, CatseyeExporter **exporter);
 

@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use catseye_sensors::exporter::{ExportedFrame, ExportedMemory, Exporter, ExporterError, FrameFault};
+use catseye_sensors::exporter::{ExportedClock, ExportedFrame, ExportedMemory, Exporter, ExporterError, FrameFault};
+use catseye_sensors::packet::ClockId;
 use catseye_sensors::picture::{Frame, Limits, PixelFormat, RawLayout, copy_raw};
 use catseye_sensors::v4l2::{CameraFormat, FourCc};
 use fake::Fake;
@@ -486,4 +487,38 @@ fn what_is_no_library_of_this_version_is_refused_before_it_is_used() {
     assert_eq!(refused(&[], "tint=3").unwrap(), unknown);
     let missing = Exporter::open(Path::new("libno-such-exporter.so"), "").unwrap_err();
     assert!(matches!(&missing, ExporterError::NoLibrary { reason, .. } if reason.contains("no-such")), "{missing}");
+}
+
+#[test]
+fn a_shell_in_cpp_keeps_the_contract() {
+    let Some(shell) = fake::compile("c++", "-std=c++17", "shell.cpp", &["-Wall", "-Wextra", "-Werror"]) else { return };
+    let config = |more: &str| format!("camera=3;width_px=16;height_px=8;rate_hz=30;fourcc=NV12;buffers=5{more}");
+    let mut exporter = open(&shell, &config(""));
+    assert_eq!((exporter.name(), exporter.buffer_count()), ("blank 1", 5));
+    let mut held: Vec<ExportedFrame> = (0..5).map(|_| next(&mut exporter)).collect();
+    assert!(exporter.next_frame(Duration::from_millis(20)).unwrap().is_none());
+    for frame in &held {
+        let whole = frame.whole().expect("one piece");
+        assert!(whole.len() == 192 && whole.iter().all(|byte| u64::from(*byte) == frame.sequence()));
+        assert_eq!(frame.clock(), ExportedClock::Known(ClockId::HostMonotonic));
+    }
+    let last = held.pop().map(ExportedFrame::into_bytes);
+    drop(exporter);
+    assert!(last.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 4)));
+
+    let end = |mode: &str| end_of(&mut open(&shell, &config(&format!(";mode={mode}")))).to_string();
+    assert_eq!(end("gone"), "exporter blank 1: the camera is gone: camera 3 is gone");
+    assert_eq!(end("fail"), "exporter blank 1: failed: it broke");
+    assert_eq!(end("odd"), "exporter blank 1: failed: an exception without words");
+    let refused = |config: &str| match Exporter::open(&shell.library, config) {
+        Err(ExporterError::Open { reason, .. }) => reason,
+        other => panic!("{config}: {other:?}"),
+    };
+    assert_eq!(refused(&config(";mode=throw")), "an exception without words");
+    assert_eq!(refused(&config(";tint=3")), "tint: no such key");
+    assert_eq!(refused(&config(";tint")), "expected key=value, found tint");
+    assert_eq!(refused(&config(";fourcc=UYVY")), "fourcc: expected NV12, found UYVY");
+    assert_eq!(refused(&config(";width_px=-4")), "width_px: expected a whole number, found -4");
+    assert_eq!(refused("width_px=16;height_px=8"), "expected rate_hz above 0, found none");
+    assert_eq!(refused(""), "expected width_px and height_px, found none");
 }

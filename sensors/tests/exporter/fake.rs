@@ -11,18 +11,23 @@ pub struct Fake {
 
 /// `None`, said aloud, where there is no C compiler.
 pub fn build(defines: &[&str]) -> Option<Fake> {
+    compile("cc", "-std=gnu11", "fake.c", defines)
+}
+
+/// A source of this folder as a library.
+pub fn compile(compiler: &str, standard: &str, source: &str, defines: &[&str]) -> Option<Fake> {
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libfake_exporter.so");
     let sensors = Path::new(env!("CARGO_MANIFEST_DIR"));
     // the root package's tests build it too
     let sensors = if sensors.join("sensors").is_dir() { sensors.join("sensors") } else { sensors.to_owned() };
-    let mut compiler = Command::new("cc");
-    compiler.args(["-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread"]).args(defines);
-    compiler.arg("-I").arg(sensors.join("src/exporter"));
-    compiler.arg(sensors.join("tests/exporter/fake.c")).arg("-o").arg(&library);
-    match compiler.output() {
+    let mut command = Command::new(compiler);
+    command.args([standard, "-O1", "-shared", "-fPIC", "-pthread"]).args(defines);
+    command.arg("-I").arg(sensors.join("src/exporter"));
+    command.arg(sensors.join("tests/exporter").join(source)).arg("-o").arg(&library);
+    match command.output() {
         Err(error) => {
-            eprintln!("skipped: no C compiler: {error}");
+            eprintln!("skipped: no {compiler}: {error}");
             None
         }
         Ok(built) => {

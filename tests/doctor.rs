@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use catseye::doctor::fatbin::{FatbinError, architectures, architectures_of};
 use catseye::doctor::{Facts, Finding, Machine, Report, Root, examine};
 use catseye::header::sha256_hex;
-use catseye_calibration::rig::{Can, Model, PictureFormat, Rig, Source};
+use catseye_calibration::rig::{Can, Exporter, Model, PictureFormat, Rig, Source};
 
 /// Where TensorRT's library is on the boards of the fixtures.
 const BOARD_LIBRARIES: &str = "usr/lib/aarch64-linux-gnu";
@@ -378,6 +378,20 @@ fn a_rig_is_held_against_the_machine() {
     assert_finding(&look(), ["rig", "model road"], "green", &["its engine of fp16"]);
     std::fs::remove_file(folder.path().join("dev/video0")).unwrap();
     assert_finding(&look(), ["rig", &camera], "red", &["/dev/video0 is not there"]);
+    for (source, verdict, words) in [
+        (Exporter::Argus(0), "yellow", "libcatseye_argus.so is looked for when it runs"),
+        (
+            Exporter::Library { path: "/opt/libmine.so".into(), config: String::new() },
+            "red",
+            "/opt/libmine.so is not there",
+        ),
+        (Exporter::Library { path: "/dev/mem".into(), config: String::new() }, "green", "/dev/mem is there"),
+    ] {
+        rig.sources.insert(camera.clone(), Source::Exporter(source));
+        std::fs::write(folder.path().join("dev/mem"), b"").unwrap();
+        std::fs::write(&path, rig.to_toml()).unwrap();
+        assert_finding(&look(), ["rig", &camera], verdict, &[words]);
+    }
     std::fs::write(&path, "name = 7\n").unwrap();
     let report = look();
     let area = report.areas.iter().find(|area| area.name == "rig").unwrap();

@@ -7,6 +7,8 @@
 mod common;
 #[path = "common/counting.rs"]
 mod counting;
+#[path = "../sensors/tests/exporter/fake.rs"]
+mod fake;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -14,8 +16,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use catseye::live::ouster::OusterTurns;
@@ -28,7 +30,7 @@ use catseye::pipeline::{Files, PictureMemory, Pipeline};
 use catseye::realtime::Footing;
 use catseye::realtime::pulse::Pulse;
 use catseye::replay::{Options, run_live};
-use catseye_calibration::rig::{Rig, Source};
+use catseye_calibration::rig::{Exporter, Rig, Source};
 use catseye_sensors::lidar::ouster::OusterMetadata;
 use catseye_sensors::lidar::{LidarDecoder, LidarScan};
 use catseye_sensors::memory::PageMaker;
@@ -659,4 +661,148 @@ fn a_start_that_fails_leaves_nothing_behind() {
             assert_eq!(files.collect::<Vec<_>>(), Vec::<PathBuf>::new(), "{command}");
         }
     }
+}
+
+/// Two cameras of 64 by 48 behind a fake exporter, which says for each what else it is told.
+fn rig_of_exporters(library: &Path, keys: [&str; 2]) -> Rig {
+    let camera = |number: usize| {
+        let keys = keys[number];
+        let source = format!("exporter:{}?config=camera={number};{keys}", library.display());
+        format!("[[camera]]\nname = \"c{number}\"\nsource = \"{source}\"\nwidth_px = 64\nheight_px = 48\n")
+            + "format = \"nv12\"\nrate_hz = 40\n"
+            + "intrinsics = { model = \"brown-conrady\", fx = 60.0, fy = 60.0, cx = 31.5, cy = 23.5 }\n"
+            + "mounting = { nominal = { xyz_m = [1, 0, 1], rpy_deg = [-90, 0, -90] } }\n"
+    };
+    let text = format!("schema = 1\nname = \"exporters\"\n[tick]\ntrigger = \"c0\"\n{}{}", camera(0), camera(1));
+    Rig::parse(&text, "exporters.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What was told of each sensor, in order.
+type Told = Arc<Mutex<Vec<(String, String)>>>;
+
+fn listener() -> (Told, catseye::live::Tell) {
+    let told = Told::default();
+    let to = Arc::clone(&told);
+    (told, Arc::new(move |sensor, words| to.lock().unwrap().push((sensor.to_owned(), words.to_owned()))))
+}
+
+/// The fake's number of a picture, modulo 256, if every pixel is the fake's.
+fn drawn_number(content: &Content) -> Option<u8> {
+    let Content::Raw { bytes, layout } = content else { return None };
+    let stride = layout.stride_bytes.unwrap_or(64);
+    // 7 times 183 is 1 modulo 256
+    let number = bytes[..].first()?.wrapping_mul(183);
+    let is_drawn = (0..72).all(|row| {
+        let (plane, row_of_plane) = if row < 48 { (0, row) } else { (1, row - 48) };
+        let pixels = &bytes[row * stride..row * stride + 64];
+        let first = number.wrapping_mul(7).wrapping_add((plane * 31 + row_of_plane * 3) as u8);
+        pixels.iter().enumerate().all(|(column, byte)| *byte == first.wrapping_add(column as u8))
+    });
+    is_drawn.then_some(number)
+}
+
+#[test]
+fn pictures_of_an_exporter_are_recorded_whole_while_another_goes_and_comes() {
+    let Some(fake) = fake::build(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let rig = rig_of_exporters(&fake.library, ["padding=8", "fault=gone;at=25;away_ms=250"]);
+    let (told, tell) = listener();
+    let options = LiveOptions { tell, ..live_options(false, Some(folder.path()), 3.0) };
+    let (live, source) = Live::start(&rig, &Files::new(), options).unwrap();
+    drop(source);
+    let report = live.finish();
+    let (steady, coming) = (&report.sensors["c0"], &report.sensors["c1"]);
+    println!("{steady:?} {coming:?}");
+    // 120 are due; a busy machine loses some, and says how many
+    assert!(steady.sent >= 60, "{steady:?}");
+    let nothing = SensorCounts { sent: steady.sent, missing: steady.missing, ..SensorCounts::default() };
+    assert_eq!(*steady, nothing);
+    assert!(coming.lost >= 2 && coming.sent > 50, "{coming:?}");
+    let words: Vec<String> =
+        told.lock().unwrap().iter().filter(|told| told.0 == "c1").map(|told| told.1.clone()).collect();
+    assert_eq!(words[0], "exporter fake 1: the camera is gone: camera 1 was unplugged");
+    assert_eq!(words[1], "is back");
+    assert!(!told.lock().unwrap().iter().any(|told| told.0 == "c0"), "{told:?}");
+    for subject in completeness::subjects(&[folder.path().join("drive.manifest.json")]).unwrap() {
+        assert_eq!(completeness::check(&subject, &mut |_, _| {}).verdict(), Verdict::Complete);
+    }
+    let found = packets(&folder.path().join("drive_0000.mcap"), &rig);
+    let number = |(sensor, content): &(String, Content)| {
+        let number = drawn_number(content).unwrap_or_else(|| panic!("{sensor}: a picture that nobody drew"));
+        (sensor == "c0").then_some(number)
+    };
+    let numbers: Vec<u8> = found.iter().filter_map(number).collect();
+    assert_eq!((numbers.len() as u64, found.len() as u64), (steady.sent, steady.sent + coming.sent));
+    let steps: u64 = numbers.windows(2).map(|pair| u64::from(pair[1].wrapping_sub(pair[0]))).sum();
+    assert!(steps - (steady.sent - 1) <= steady.missing, "{steps} {steady:?}");
+}
+
+#[test]
+fn a_run_of_exporters_copies_no_picture_and_replays_to_its_own_bits() {
+    let Some(fake) = fake::build(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let rig = rig_of_exporters(&fake.library, ["", "fault=torn"]);
+    let Run { settings, .. } = Run::new(2);
+    let pipeline = Pipeline::build(&rig, &Files::new(), settings).unwrap();
+    let (live, source) = Live::start(&rig, &Files::new(), live_options(true, Some(folder.path()), 3.0)).unwrap();
+    let log = folder.path().join("run.mcap");
+    let (seen, _): (Vec<Seen>, _) = run_on(&rig, &Files::new(), pipeline, Some(&log), |pipeline, tap| {
+        let options = Options { workers: 2, ..Options::default() };
+        run_live(source, &rig, pipeline, &options, tap, &AtomicBool::new(false), &mut |_, _, _| {})
+    });
+    let report = live.finish();
+    println!("{:?}", report.sensors);
+    assert!(report.sensors["c0"].sent > 40, "{report:?}");
+    assert!(report.sensors.values().all(|counts| counts.copied * 10 <= counts.sent), "{:?}", report.sensors);
+    assert!(report.sensors["c1"].damaged > 10, "{report:?}");
+    let mut again = Run::new(1);
+    again.options.decisions = Some(log);
+    let (replayed, _) = run(&opened(folder.path().join("drive_0000.mcap")), again);
+    assert!(seen.len() > 20);
+    assert_eq!(digests(&replayed), digests(&seen));
+}
+
+#[test]
+fn pictures_that_break_the_contract_or_have_no_stamp_are_counted_and_told() {
+    let Some(fake) = fake::build(&[]) else { return };
+    let rig = rig_of_exporters(&fake.library, ["fault=null_plane;at=10", "fault=stamps;at=0;apart=64"]);
+    let (told, tell) = listener();
+    let options = LiveOptions { tell, ..live_options(true, None, 1.5) };
+    let (live, source) = Live::start(&rig, &Files::new(), options).unwrap();
+    let report = live.finish();
+    drop(source);
+    let (faulty, stampless) = (&report.sensors["c0"], &report.sensors["c1"]);
+    assert!(faulty.refused > 5 && faulty.sent <= 10, "{faulty:?}");
+    assert!(stampless.sent > 20 && stampless.copied == stampless.sent, "{stampless:?}");
+    // those from before the run began are counted too
+    assert!(stampless.bad_stamp >= stampless.sent, "{stampless:?}");
+    let told = told.lock().unwrap();
+    let has_told =
+        |sensor: &str, words: &str| told.iter().filter(|told| told.0 == sensor && told.1.contains(words)).count();
+    assert_eq!(has_told("c0", "picture 10: plane 1: expected 1536 bytes at an address, found address 0x0"), 1);
+    assert_eq!(has_told("c1", "its stamps cannot be true: pictures have those of their arrival"), 1);
+    assert_eq!(has_told("c1", "its planes lie apart: each picture is copied once"), 1);
+}
+
+#[test]
+fn an_exporter_that_is_not_there_is_told_with_what_makes_it() {
+    let mut rig = Rig::default_camera(64, 48);
+    rig.cameras[0].format = catseye_calibration::rig::PictureFormat::Nv12;
+    let refused = |rig: &Rig| match Live::start(rig, &Files::new(), live_options(true, None, 0.1)) {
+        Ok(_) => panic!("started"),
+        Err(error) => error.to_string(),
+    };
+    for (source, library, folder) in [
+        (Exporter::Argus(0), "libcatseye_argus.so", "argus"),
+        (Exporter::Sipl("F".to_owned()), "libcatseye_sipl.so", "sipl"),
+    ] {
+        rig.sources.insert("front".to_owned(), Source::Exporter(source));
+        let error = refused(&rig);
+        assert!(error.starts_with(&format!("sensor front: exporter {library}: cannot be opened: ")), "{error}");
+        assert!(error.contains(&format!("make -C sensors/exporters/{folder}`")), "{error}");
+    }
+    rig.cameras[0].format = catseye_calibration::rig::PictureFormat::Jpeg;
+    let error = refused(&rig);
+    assert!(error.contains("expected a camera whose format is nv12, i420"), "{error}");
+    assert!(error.contains("found \"sipl:F, format jpeg\""), "{error}");
 }

@@ -8,6 +8,9 @@ pub mod ars548;
 pub mod can;
 pub mod clock;
 pub mod cloud;
+// its structs are laid out for such machines
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
+pub mod exporter;
 pub mod gnss;
 pub mod lidar;
 pub mod memory;

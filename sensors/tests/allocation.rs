@@ -3,6 +3,10 @@
 
 #[path = "../../tests/common/counting.rs"]
 mod counting;
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
+#[path = "exporter/fake.rs"]
+#[allow(dead_code)] // the tests of exporters build more
+mod fake;
 
 use catseye_sensors::ars548::{read_detections, read_objects, read_status};
 use catseye_sensors::can::CanFrame;
@@ -24,6 +28,24 @@ fn allocations_of(work: impl FnOnce()) -> u64 {
 #[test]
 fn the_counter_counts() {
     assert_eq!(allocations_of(|| drop(std::hint::black_box(vec![1, 2, 3]))), 1);
+}
+
+/// Shared bytes are one owner each; the pictures themselves are none.
+#[test]
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
+fn pictures_of_an_exporter_ask_for_nothing() {
+    use catseye_sensors::exporter::Exporter;
+    let Some(fake) = fake::build(&[]) else { return };
+    let mut exporter = Exporter::open(&fake.library, "rate_hz=0").unwrap();
+    let mut next = || exporter.next_frame(std::time::Duration::from_secs(5)).unwrap().unwrap();
+    let frames = allocations_of(|| {
+        for _ in 0..200 {
+            let (one, other) = (next(), next());
+            assert!(one.whole().is_some() && one.sequence() < other.sequence());
+        }
+    });
+    let shared = allocations_of(|| (0..200).for_each(|_| drop(next().into_bytes())));
+    assert_eq!((frames, shared), (0, 200));
 }
 
 /// Packets of a lidar that turns ten times a second, some of them damaged, in two halves; the scans of each.

@@ -3,11 +3,12 @@
 use std::net::UdpSocket;
 use std::path::Path;
 
-use catseye_calibration::rig::{Model as RigModel, Rig, Source, Udp};
+use catseye_calibration::rig::{Exporter, Model as RigModel, Rig, Source, Udp};
 
 use super::engines::Shelf;
 use super::gpu::Gpu;
 use super::{Finding, Machine, cameras, can, list_text};
+use crate::live::exporter::Library;
 use crate::pipeline::Files;
 use crate::stages::infer::Model;
 
@@ -53,6 +54,7 @@ fn live(machine: &Machine, rig: &Rig, sensor: &str, source: &Source) -> Finding 
             let found = machine.facts.cameras.iter().find(|camera| camera.bus == *bus);
             of_camera(machine, sensor, source, found.map(|camera| Path::new(&camera.path)))
         }
+        Source::Exporter(exporter) => of_exporter(machine, sensor, exporter),
         Source::Can(interface) => match can::is_there(machine, interface) {
             Ok(()) => Finding::green(sensor, format!("{interface} is there")),
             Err(cause) => Finding::red(
@@ -92,6 +94,26 @@ fn of_camera(machine: &Machine, sensor: &str, source: &Source, path: Option<&Pat
         );
     }
     Finding::green(sensor, format!("{source} is there"))
+}
+
+/// A library is not opened to be looked at: that runs code of whoever made it.
+fn of_exporter(machine: &Machine, sensor: &str, exporter: &Exporter) -> Finding {
+    let Library { path, made_by } = Library::of(exporter);
+    if !path.is_absolute() {
+        return Finding::yellow(
+            sensor,
+            format!("{} is looked for when it runs, where the loader finds libraries", path.display()),
+            made_by.unwrap_or("name its file from the root"),
+        );
+    }
+    if machine.root.exists(&path.to_string_lossy()) {
+        return Finding::green(sensor, format!("{} is there, and is asked when it runs", path.display()));
+    }
+    Finding::red(
+        sensor,
+        format!("{} is not there", path.display()),
+        made_by.unwrap_or("put it there, or mend its `source`"),
+    )
 }
 
 fn of_udp(machine: &Machine, sensor: &str, udp: &Udp) -> Finding {

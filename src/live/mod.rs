@@ -11,6 +11,7 @@
 pub mod camera;
 pub mod can;
 pub mod clock;
+pub mod exporter;
 pub mod gnss;
 pub mod imu;
 pub mod lidar;
@@ -431,6 +432,9 @@ pub(crate) fn driver(
 ) -> Result<Option<Box<dyn Driver>>, LiveError> {
     let name = sensor.name;
     Ok(match (sensor.kind, source) {
+        (SensorKind::Camera, RigSource::Exporter(exporter)) => {
+            rig.camera(name).map(|camera| exporter::driver(camera, exporter)).transpose()?
+        }
         (SensorKind::Camera, _) => rig.camera(name).map(|camera| camera::driver(camera, source)).transpose()?,
         (SensorKind::Lidar, RigSource::Udp(udp)) => {
             let lidar = rig.lidars.iter().find(|one| one.name == name);

@@ -12,7 +12,7 @@ mod source;
 
 pub use error::{RigError, RigProblem};
 pub use realtime::{Deadlines, Realtime, ThreadClass};
-pub use source::{ImuQuantity, RadarList, Source, Udp, UltrasonicSignals};
+pub use source::{Exporter, ImuQuantity, RadarList, Source, Udp, UltrasonicSignals};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

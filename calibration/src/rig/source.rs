@@ -2,7 +2,7 @@
 //!
 //! | sensor | `source` |
 //! |---|---|
-//! | camera | device file `/dev/video0`, or the place where it is plugged in, `bus:usb-0000:00:14.0-1` |
+//! | camera | device file `/dev/video0`, or the place where it is plugged in, `bus:usb-0000:00:14.0-1`; a camera of NVIDIA's Argus by its number, `argus:0`; one of SIPL by its number or name, `sipl:0`, `sipl:FRONT`; any exporter library, `exporter:/opt/libmine.so?config=KEY=VALUE;KEY=VALUE` |
 //! | lidar | address that it sends to, `udp://0.0.0.0:2368` |
 //! | radar | the same, `udp://224.0.2.2:42102?interface=eth1&from=10.13.1.113&list=objects` |
 //! | gnss | `serial:///dev/ttyACM0?baud=115200`, `tcp://192.168.0.5:2000`, `udp://0.0.0.0:5000` |
@@ -13,7 +13,8 @@
 //! An address may name the `interface` (its name or its own address) on which a multicast group is joined, and the address
 //! that packets come `from`, where several sensors send to one group. A radar's `list` is `detections` (the default) or
 //! `objects`. The baud rate is 115200 where none is given; a
-//! port that keeps its name when it is plugged in elsewhere is one of `/dev/serial/by-id`.
+//! port that keeps its name when it is plugged in elsewhere is one of `/dev/serial/by-id`. What stands behind `config=` goes to the
+//! exporter library as it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,8 @@ pub enum Source {
     Device(PathBuf),
     /// The place where a camera is plugged in, as the kernel names it.
     Bus(String),
+    /// A camera behind an exporter library.
+    Exporter(Exporter),
     /// The network interface of a CAN bus.
     Can(String),
     /// Datagrams.
@@ -62,6 +65,22 @@ pub enum Source {
         bus: String,
         /// What is measured.
         signals: UltrasonicSignals,
+    },
+}
+
+/// A camera that a vendor's SDK opens, and the library that stands between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exporter {
+    /// NVIDIA's Argus, on Jetson: the camera's number.
+    Argus(u32),
+    /// NVIDIA's SIPL, on DRIVE: the camera's number, or its name.
+    Sipl(String),
+    /// Any other library.
+    Library {
+        /// Its file, from the root.
+        path: PathBuf,
+        /// What it is told besides the rig's size, format and rate.
+        config: String,
     },
 }
 
@@ -162,7 +181,9 @@ impl Text {
 /// What the source of such a sensor can be.
 pub(super) fn expected(kind: SensorKind) -> &'static str {
     match kind {
-        SensorKind::Camera => "a device file as \"/dev/video0\", or a place as \"bus:usb-0000:00:14.0-1\"",
+        SensorKind::Camera => {
+            "a device file as \"/dev/video0\", a place as \"bus:usb-0000:00:14.0-1\", or a camera of a vendor's SDK as \"argus:0\", \"sipl:0\" or \"exporter:/opt/libmine.so?config=...\""
+        }
         SensorKind::Can => "a network interface as \"can0\"",
         SensorKind::Lidar => "an address as \"udp://0.0.0.0:2368\"",
         SensorKind::Radar => "an address as \"udp://224.0.2.2:42102\", or with \"?interface=eth1&list=objects\"",
@@ -177,11 +198,35 @@ pub(super) fn expected(kind: SensorKind) -> &'static str {
 }
 
 fn camera(text: &str) -> Option<Source> {
-    match text.strip_prefix("bus:") {
-        Some("") => None,
-        Some(place) => Some(Source::Bus(place.to_owned())),
-        None => text.starts_with('/').then(|| Source::Device(PathBuf::from(text))),
+    if text.starts_with('/') {
+        return Some(Source::Device(PathBuf::from(text)));
     }
+    match text.split_once(':')? {
+        (_, "") => None,
+        ("bus", place) => Some(Source::Bus(place.to_owned())),
+        ("argus", number) => argus(number).map(Source::Exporter),
+        // a semicolon or an equals sign would be another key to the library
+        ("sipl", name) => {
+            let is_sound = !name.contains(|letter: char| letter.is_whitespace() || letter == ';' || letter == '=');
+            is_sound.then(|| Source::Exporter(Exporter::Sipl(name.to_owned())))
+        }
+        ("exporter", place) => exporter(place).map(Source::Exporter),
+        _ => None,
+    }
+}
+
+fn argus(number: &str) -> Option<Exporter> {
+    let is_plain = number.bytes().all(|digit| digit.is_ascii_digit());
+    is_plain.then(|| number.parse().ok()).flatten().map(Exporter::Argus)
+}
+
+fn exporter(place: &str) -> Option<Exporter> {
+    let (path, config) = match place.split_once('?') {
+        None => (place, ""),
+        Some((path, option)) => (path, option.strip_prefix("config=").filter(|config| !config.is_empty())?),
+    };
+    let is_sound = path.starts_with('/') && !path.ends_with('/') && !config.contains('\0');
+    is_sound.then(|| Exporter::Library { path: PathBuf::from(path), config: config.to_owned() })
 }
 
 /// Names of interfaces have at most 15 bytes (`IFNAMSIZ`).
@@ -274,6 +319,14 @@ impl fmt::Display for Source {
         match self {
             Self::Device(device) => write!(out, "{}", device.display()),
             Self::Bus(place) => write!(out, "bus:{place}"),
+            Self::Exporter(Exporter::Argus(number)) => write!(out, "argus:{number}"),
+            Self::Exporter(Exporter::Sipl(name)) => write!(out, "sipl:{name}"),
+            Self::Exporter(Exporter::Library { path, config }) if config.is_empty() => {
+                write!(out, "exporter:{}", path.display())
+            }
+            Self::Exporter(Exporter::Library { path, config }) => {
+                write!(out, "exporter:{}?config={config}", path.display())
+            }
             Self::Can(interface) => out.write_str(interface),
             Self::Udp(udp) => udp.write(out, &[]),
             Self::Radar { udp, list: RadarList::Detections } => udp.write(out, &[]),
@@ -313,6 +366,12 @@ mod tests {
         let sources = [
             (SensorKind::Camera, "/dev/video0"),
             (SensorKind::Camera, "bus:usb-0000:00:14.0-1"),
+            (SensorKind::Camera, "argus:0"),
+            (SensorKind::Camera, "argus:11"),
+            (SensorKind::Camera, "sipl:3"),
+            (SensorKind::Camera, "sipl:CAMERA_FRONT"),
+            (SensorKind::Camera, "exporter:/opt/libmine.so"),
+            (SensorKind::Camera, "exporter:/opt/libmine.so?config=camera=3;gain=2?"),
             (SensorKind::Can, "can0"),
             (SensorKind::Lidar, "udp://0.0.0.0:2368"),
             (SensorKind::Lidar, "udp://[::]:2368?from=fe80::1"),
@@ -339,6 +398,19 @@ mod tests {
         let wrong = [
             (SensorKind::Camera, "video0"),
             (SensorKind::Camera, "bus:"),
+            (SensorKind::Camera, "argus:"),
+            (SensorKind::Camera, "argus:front"),
+            (SensorKind::Camera, "argus:+1"),
+            (SensorKind::Camera, "argus:4294967296"),
+            (SensorKind::Camera, "sipl:"),
+            (SensorKind::Camera, "sipl:two words"),
+            (SensorKind::Camera, "sipl:0;gain=2"),
+            (SensorKind::Camera, "exporter:libmine.so"),
+            (SensorKind::Camera, "exporter:/opt/"),
+            (SensorKind::Camera, "exporter:/opt/libmine.so?camera=3"),
+            (SensorKind::Camera, "exporter:/opt/libmine.so?config="),
+            (SensorKind::Camera, "gmsl:0"),
+            (SensorKind::Lidar, "argus:0"),
             (SensorKind::Can, "/dev/can0"),
             (SensorKind::Can, "an-interface-of-a-long-name"),
             (SensorKind::Lidar, "tcp://1.2.3.4:5"),

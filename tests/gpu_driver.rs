@@ -1,8 +1,11 @@
 //! The layer over the driver, on a real device: what goes up comes down, graphs repeat, events order, failures are named.
 //! Without a device all tests but the last say so and pass.
 #![cfg(feature = "cuda")]
+#![allow(unsafe_code)] // a mapping of memory, as a camera's library makes one
 
+use std::io::Write;
 use std::process::Command;
+use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
 use catseye::gpu::abi::CatseyeProbeParams;
@@ -11,6 +14,10 @@ use catseye::gpu::{
     Context, CopyBatch, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernel, Kernels, PinnedBuffer, Priority,
     Stream, Transfer, TransferMode, measure_mapped,
 };
+
+use catseye_sensors::memory::ForeignMemory;
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Sizes at and around the ends of words, warps, blocks and pages.
 const SIZES: [usize; 11] = [1, 3, 31, 32, 33, 255, 256, 257, 4095, 65_537, 1_000_003];
@@ -283,6 +290,58 @@ fn pages_of_the_heap_are_read_where_they_lie_and_copied() {
     // what was let go of can be registered again
     drop(pinned);
     drop(PinnedBuffer::of_pages(&context, 1, HostKind::Mapped).unwrap());
+}
+
+/// As a library's buffers are, which lie in files of memory.
+#[test]
+fn memory_of_somebody_else_is_read_where_it_lies() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let stream = Stream::new(&context, Priority::Normal).unwrap();
+    let bytes = 3 << 16;
+    let keeper = Arc::new(Mapped::new(&picture(bytes)));
+    let place = keeper.0;
+    for _ in 0..2 {
+        // SAFETY: the mapping is as long, and its keeper is passed.
+        let memory = unsafe { ForeignMemory::new(place, bytes, keeper.clone()) };
+        let host = PinnedBuffer::of_foreign(&context, memory, HostKind::Mapped).unwrap();
+        assert_eq!((host.as_ptr(), host.len()), (place.as_ptr().cast_const(), bytes));
+        let [mapped, copied, copy] = [(); 3].map(|()| DeviceBuffer::new(&context, bytes).unwrap());
+        run_probe(&stream, &probe, host.device_address().unwrap(), mapped.address(), bytes, 11).unwrap();
+        stream.upload(&host, 0..bytes, &copy, 0).unwrap();
+        run_probe(&stream, &probe, copy.address(), copied.address(), bytes, 11).unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!(mapped.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+        assert_eq!(copied.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+    }
+    assert_eq!(Arc::strong_count(&keeper), 1);
+}
+
+/// Bytes in a file of memory, shared.
+struct Mapped(NonNull<u8>, usize);
+
+// SAFETY: a mapping belongs to the process, and nobody writes it.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    fn new(bytes: &[u8]) -> Self {
+        let file = memfd_create("picture", MemfdFlags::CLOEXEC).unwrap();
+        let mut file = std::fs::File::from(file);
+        file.write_all(bytes).unwrap();
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses an address where nothing is.
+        let address = unsafe { mmap(null_mut(), bytes.len(), protection, MapFlags::SHARED, &file, 0) }.unwrap();
+        Mapped(NonNull::new(address.cast()).unwrap(), bytes.len())
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`, and no slice of it is left.
+        let _ = unsafe { munmap(self.0.as_ptr().cast(), self.1) };
+    }
 }
 
 #[test]

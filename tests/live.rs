@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,11 @@ use catseye::pipeline::{Files, PictureMemory, Pipeline};
 use catseye::realtime::Footing;
 use catseye::realtime::pulse::Pulse;
 use catseye::replay::{Options, run_live};
+use catseye::source::Item;
 use catseye_calibration::rig::{Exporter, Rig, Source};
 use catseye_sensors::lidar::ouster::OusterMetadata;
 use catseye_sensors::lidar::{LidarDecoder, LidarScan};
-use catseye_sensors::memory::PageMaker;
+use catseye_sensors::memory::{ForeignMemory, HostMemory, MemoryMaker, PageMaker};
 use catseye_sensors::packet::{ClockId, SensorId, StampKind};
 use catseye_sensors::pcap::PcapReader;
 use common::lidar::{packet, rig_with_lidar, send};
@@ -760,6 +761,59 @@ fn a_run_of_exporters_copies_no_picture_and_replays_to_its_own_bits() {
     let (replayed, _) = run(&opened(folder.path().join("drive_0000.mcap")), again);
     assert!(seen.len() > 20);
     assert_eq!(digests(&replayed), digests(&seen));
+}
+
+/// Makes memory known, as a GPU's driver does, and counts it.
+#[derive(Debug, Default)]
+struct Adopting(AtomicUsize);
+
+impl MemoryMaker for Adopting {
+    fn make(&self, _: usize) -> Option<Box<dyn HostMemory>> {
+        None
+    }
+
+    fn adopt(&self, memory: ForeignMemory) -> Option<Box<dyn HostMemory>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Some(Box::new(Adopted(memory)))
+    }
+}
+
+#[derive(Debug)]
+struct Adopted(ForeignMemory);
+
+impl HostMemory for Adopted {
+    #[allow(unsafe_code)] // memory of a library
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: this test asks only while it holds a picture that lies there.
+        unsafe { std::slice::from_raw_parts(self.0.start().as_ptr(), self.0.len()) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut []
+    }
+}
+
+#[test]
+fn each_buffer_of_an_exporter_is_made_known_once() {
+    let Some(fake) = fake::build(&[]) else { return };
+    let rig = rig_of_exporters(&fake.library, ["", ""]);
+    let maker = Arc::new(Adopting::default());
+    let pictures = PictureMemory { maker: maker.clone(), held: 2 };
+    let options = LiveOptions { pipeline: Some(pictures), ..live_options(true, None, 1.5) };
+    let (live, source) = Live::start(&rig, &Files::new(), options).unwrap();
+    let mut seen = 0;
+    while let Some(Item::Packets(packets)) = source.wait(Duration::from_secs(10)) {
+        for packet in packets {
+            let Content::Raw { bytes, .. } = packet.content else { panic!("no picture") };
+            assert_eq!(bytes.memory().map(|memory| memory.bytes().as_ptr()), Some(bytes.as_ptr()));
+            seen += 1;
+        }
+    }
+    let report = live.finish();
+    let buffers = maker.0.load(Ordering::Relaxed);
+    println!("{seen} pictures in {buffers} buffers, {:?}", report.sensors);
+    // 2 held, 4 on the way, 2 with the camera, of two cameras
+    assert!(buffers <= 16 && seen > 3 * buffers, "{seen} pictures in {buffers} buffers");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,6 +25,54 @@ pub trait HostMemory: Any + Debug + Send + Sync {
 pub trait MemoryMaker: Debug + Send + Sync {
     /// So many bytes, beginning at a multiple of the page size, or none if there is no such memory left.
     fn make(&self, bytes: usize) -> Option<Box<dyn HostMemory>>;
+
+    /// Memory that is there already, as [`make`](Self::make) would have made it: the same bytes at the same place. None where that
+    /// cannot be, or where any memory is as good.
+    fn adopt(&self, memory: ForeignMemory) -> Option<Box<dyn HostMemory>> {
+        drop(memory);
+        None
+    }
+}
+
+/// Where memory is that somebody else made and keeps, such as a camera's buffer. Who may read it is said elsewhere.
+#[derive(Debug)]
+pub struct ForeignMemory {
+    start: NonNull<u8>,
+    len: usize,
+    _keeper: Arc<dyn Any + Send + Sync>,
+}
+
+// SAFETY: it is a place and what keeps it; nothing is read or written through it.
+#[allow(unsafe_code)]
+unsafe impl Send for ForeignMemory {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Sync for ForeignMemory {}
+
+impl ForeignMemory {
+    /// So many bytes from a place on.
+    ///
+    /// # Safety
+    /// They can be read for as long as the keeper lives, by whoever else knows that nobody writes them.
+    #[allow(unsafe_code)] // a promise that only the caller can give
+    pub unsafe fn new(start: NonNull<u8>, len: usize, keeper: Arc<dyn Any + Send + Sync>) -> Self {
+        ForeignMemory { start, len, _keeper: keeper }
+    }
+
+    /// Where it begins.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 /// Makes [`Pages`].

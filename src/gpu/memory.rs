@@ -1,11 +1,12 @@
 //! Memory: the device's own, and the host's that the device reaches without help.
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use catseye_sensors::memory::{HostMemory, Pages};
+use catseye_sensors::memory::{ForeignMemory, HostMemory, Pages};
 use cudarc::driver::sys;
 
 use super::context::{Context, no_capture};
@@ -116,8 +117,16 @@ pub struct PinnedBuffer {
     start: NonNull<u8>,
     len: usize,
     device_address: Option<u64>,
-    /// Whose pages these are: the heap's, or else the driver's own.
-    pages: Option<Pages>,
+    owner: Owner,
+}
+
+/// Whose pages these are.
+#[derive(Debug)]
+enum Owner {
+    /// The GPU's driver made them.
+    Driver,
+    /// They are registered with it, and live as long as this.
+    Registered(#[expect(dead_code, reason = "kept, not read")] Box<dyn Any + Send + Sync>),
 }
 
 // SAFETY: it owns its bytes as a `Box<[u8]>` does.
@@ -140,26 +149,48 @@ impl PinnedBuffer {
         let start = NonNull::new(start.cast::<u8>()).ok_or(GpuError::OutOfMemory { bytes })?;
         // SAFETY: as many bytes were just allocated, and nobody else knows of them.
         unsafe { start.as_ptr().write_bytes(0, bytes.max(1)) };
-        let mut buffer = Self { context: Arc::clone(context), start, len: bytes, device_address: None, pages: None };
+        let mut buffer =
+            Self { context: Arc::clone(context), start, len: bytes, device_address: None, owner: Owner::Driver };
         buffer.map(kind)?;
         Ok(buffer)
     }
 
     /// The same of pages of the heap, which the drivers of other devices can fill: they may refuse the GPU driver's own.
     pub fn of_pages(context: &Arc<Context>, bytes: usize, kind: HostKind) -> Result<Self, GpuError> {
+        let mut pages = Pages::new(bytes.max(1));
+        let start = NonNull::from(pages.bytes_mut()).cast::<u8>();
+        let room = bytes.max(1).next_multiple_of(Pages::ALIGNMENT_BYTES);
+        // SAFETY: so many bytes lie there, in pages that hold nothing else, for as long as `pages` lives.
+        unsafe { Self::register(context, start, bytes, room, kind, Box::new(pages)) }
+    }
+
+    /// The same of memory that somebody else made. Its bytes may be read while nobody writes them, which whoever reads has to know.
+    pub fn of_foreign(context: &Arc<Context>, memory: ForeignMemory, kind: HostKind) -> Result<Self, GpuError> {
+        let (start, bytes) = (memory.start(), memory.len());
+        // SAFETY: whoever made the `ForeignMemory` has promised that so many bytes lie there for as long as it lives.
+        unsafe { Self::register(context, start, bytes, bytes, kind, Box::new(memory)) }
+    }
+
+    /// # Safety
+    /// `room` bytes lie at `start` for as long as `owner` lives, and `bytes` are no more than that.
+    unsafe fn register(
+        context: &Arc<Context>,
+        start: NonNull<u8>,
+        bytes: usize,
+        room: usize,
+        kind: HostKind,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Result<Self, GpuError> {
         let driver = context.current()?;
         let flags = match kind {
             HostKind::Pinned => sys::CU_MEMHOSTREGISTER_PORTABLE,
             HostKind::Mapped => sys::CU_MEMHOSTREGISTER_PORTABLE | sys::CU_MEMHOSTREGISTER_DEVICEMAP,
         };
-        let mut pages = Pages::new(bytes.max(1));
-        let start = NonNull::from(pages.bytes_mut()).cast::<u8>();
-        let room = bytes.max(1).next_multiple_of(Pages::ALIGNMENT_BYTES);
-        // SAFETY: so many bytes lie there, in pages that hold nothing else, until they are unregistered on drop.
+        // SAFETY: as promised by the caller; it is unregistered on drop, before the owner is dropped.
         let status = unsafe { (driver.cuMemHostRegister_v2)(start.as_ptr().cast(), room, flags) };
         allocated(context, "cuMemHostRegister_v2", status, bytes)?;
-        let context = Arc::clone(context);
-        let mut buffer = Self { context, start, len: bytes, device_address: None, pages: Some(pages) };
+        let (context, owner) = (Arc::clone(context), Owner::Registered(owner));
+        let mut buffer = Self { context, start, len: bytes, device_address: None, owner };
         buffer.map(kind)?;
         Ok(buffer)
     }
@@ -214,9 +245,12 @@ impl Drop for PinnedBuffer {
         // SAFETY: the context is current. A copy that is under way must not find the memory gone.
         unsafe { (driver.cuCtxSynchronize)() };
         let start = self.start.as_ptr().cast();
-        // SAFETY: allocated in `new` or registered in `of_pages`, let go once; the pages live until this is over.
+        // SAFETY: allocated in `new` or registered in `register`, let go once; what is registered lives until this is over.
         unsafe {
-            if self.pages.is_some() { (driver.cuMemHostUnregister)(start) } else { (driver.cuMemFreeHost)(start) }
+            match self.owner {
+                Owner::Driver => (driver.cuMemFreeHost)(start),
+                Owner::Registered(_) => (driver.cuMemHostUnregister)(start),
+            }
         };
     }
 }

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use catseye_calibration::rig::{Camera, Rig};
-use catseye_sensors::memory::{HostBytes, HostMemory, MemoryMaker};
+use catseye_sensors::memory::{ForeignMemory, HostBytes, HostMemory, MemoryMaker};
 use catseye_sensors::picture::Frame;
 use thiserror::Error;
 
@@ -225,6 +225,10 @@ impl SlotMemory {
 impl MemoryMaker for SlotMemory {
     fn make(&self, bytes: usize) -> Option<Box<dyn HostMemory>> {
         Some(Box::new(PinnedBuffer::of_pages(&self.context, bytes, self.kind).ok()?))
+    }
+
+    fn adopt(&self, memory: ForeignMemory) -> Option<Box<dyn HostMemory>> {
+        Some(Box::new(PinnedBuffer::of_foreign(&self.context, memory, self.kind).ok()?))
     }
 }
 

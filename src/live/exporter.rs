@@ -1,14 +1,18 @@
 //! Cameras behind an exporter library: Argus on Jetson, SIPL on DRIVE, or any other that keeps `catseye_exporter.h`.
 //!
 //! The library is opened when the rig names it, `argus:0`, `sipl:FRONT` or `exporter:/opt/libmine.so`, and lends the camera's own
-//! buffers. A packet holds a buffer until its last reader lets go; a picture is copied only where its planes lie apart, or where so
-//! many are still held that the camera would have no buffer left. A camera that goes away is waited for.
+//! buffers. A packet holds a buffer until its last reader lets go, and a GPU gets to know each buffer once. A picture is copied only
+//! where its planes lie apart, or where so many are still held that the camera would have no buffer left. A camera that goes away is
+//! waited for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use catseye_calibration::rig::{Camera as RigCamera, Exporter as RigExporter, PictureFormat, Source};
 use catseye_sensors::exporter::{ExportedClock, ExportedFrame, Exporter, ExporterError};
+use catseye_sensors::memory::{HostMemory, SharedBytes};
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::PixelFormat;
 use catseye_sensors::v4l2::{CameraFormat, CameraState, CameraWatch, SequenceCounter};
@@ -108,6 +112,22 @@ struct ExporterDriver {
 struct Seen {
     numbers: SequenceCounter,
     is_copy_told: bool,
+    /// By their numbers, the buffers that were seen, and as what memory whoever works on the pictures knows them.
+    buffers: BTreeMap<u32, Option<Arc<Box<dyn HostMemory>>>>,
+}
+
+impl Seen {
+    /// A picture's bytes, lent until the last who reads them lets go.
+    fn share(&mut self, frame: ExportedFrame, outlet: &Outlet) -> SharedBytes {
+        let pictures = outlet.pictures();
+        let adopt = || Some(Arc::new(pictures?.maker.adopt(frame.foreign()?)?));
+        let memory = self.buffers.entry(frame.buffer()).or_insert_with(adopt).clone();
+        let bytes = frame.into_bytes();
+        match memory {
+            Some(memory) => SharedBytes::in_memory(bytes, memory),
+            None => bytes.into(),
+        }
+    }
 }
 
 impl ExporterDriver {
@@ -194,7 +214,8 @@ impl ExporterDriver {
             return outlet.send(&self.pixels(stride, PixelBytes::Borrowed(bytes)), stamped);
         }
         let (is_apart, sent) = (frame.whole().is_none(), outlet.counts.sent);
-        outlet.send(&self.pixels(stride, PixelBytes::Shared(frame.into_bytes().into())), stamped);
+        let bytes = seen.share(frame, outlet);
+        outlet.send(&self.pixels(stride, PixelBytes::Shared(bytes)), stamped);
         if !is_apart {
             return;
         }
@@ -254,6 +275,7 @@ impl Driver for ExporterDriver {
             outlet.counts.lost += 1;
             outlet.tell(&error.to_string());
             // before it is opened again: it lets go of the camera
+            seen.buffers.clear();
             drop(exporter);
             seen.numbers.restart();
             let Some(opened) = again(outlet, || self.open(outlet).ok()) else { return };

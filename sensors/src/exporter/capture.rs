@@ -3,6 +3,7 @@
 //! A picture that nobody reads any more sets its buffer's bit, on whatever thread that happens. Whoever asks for the next
 //! picture first gives the buffers of all bits back, so that a library is never called by two threads at once.
 
+use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -219,6 +220,11 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn buffer(&self) -> u32 {
         self.buffer
+    }
+
+    /// What the exporter's memory lives as long as.
+    pub(super) fn keeper(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::<Shared>::clone(&self.shared)
     }
 }
 

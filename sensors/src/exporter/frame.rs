@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::abi::{self, MAX_PLANES};
 use super::capture::Lease;
+use crate::memory::ForeignMemory;
 use crate::packet::{ClockId, StampKind};
 use crate::picture::{Limits, PixelFormat, Plane};
 use crate::v4l2::{BayerDepth, CameraFormat, FourCc};
@@ -282,6 +283,15 @@ impl ExportedFrame {
             Memory::DmaBuf(fd) => ExportedMemory::DmaBuf(unsafe { BorrowedFd::borrow_raw(fd) }),
             Memory::NvSciBuf(object) => ExportedMemory::NvSciBuf(object),
         }
+    }
+
+    /// The buffer as memory that can be made known to a device once and for all of its pictures; none where planes lie apart. The
+    /// exporter's memory stays for as long as this, and a camera that is dropped meanwhile is let go all the same.
+    pub fn foreign(&self) -> Option<ForeignMemory> {
+        let whole = self.whole()?;
+        let start = NonNull::from(whole).cast();
+        // SAFETY: the library keeps its memory until it is closed, which the last holder of `Shared` does.
+        Some(unsafe { ForeignMemory::new(start, whole.len(), self.lease.keeper()) })
     }
 
     /// The number of the buffer.

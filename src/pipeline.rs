@@ -319,7 +319,7 @@ impl Pipeline {
             (0..slots).map(|_| Tick::new(rig.cameras.len(), rig.lidars.len(), &networks)).collect();
         #[cfg_attr(not(feature = "tensorrt"), expect(unused_mut, reason = "a device makes memory that it reaches"))]
         let mut maker: Arc<dyn MemoryMaker> = Arc::new(PageMaker);
-        let mut builder = Builder::new(options).lanes(copies(&mut || Ok(Box::new(Unpack::new(limits))))?);
+        let mut builder = Builder::new(options).lanes(copies(&mut || Ok(Box::new(Unpack::new(limits, rig))))?);
         match runners {
             Runners::Recorded(recording) => {
                 builder = builder.lanes(copies(&mut || Ok(Box::new(RecordedDecode::new(Arc::clone(&recording)))))?);

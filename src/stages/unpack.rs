@@ -8,6 +8,7 @@
 
 use std::fmt::Write;
 
+use catseye_calibration::rig::{Camera, IspSettings, Rig};
 use catseye_sensors::picture::{Frame, Limits, PixelFormat, decode_picture, show_raw};
 
 use super::Tick;
@@ -19,29 +20,37 @@ use crate::runtime::graph::{Fields, NO_GROUP, Stage, StageError};
 /// The stage.
 pub struct Unpack {
     limits: Limits,
-    /// Per camera how its raw pictures are developed, once there was one.
-    isps: Vec<Option<Isp>>,
+    /// Per camera how its raw pictures are developed.
+    isps: Vec<CameraIsp>,
+}
+
+/// What the rig says of a camera, and what was made of it for its first raw picture.
+#[derive(Default)]
+struct CameraIsp {
+    settings: IspSettings,
+    isp: Option<Isp>,
 }
 
 impl Unpack {
-    /// With limits on the size of pictures.
-    pub fn new(limits: Limits) -> Self {
-        Unpack { limits, isps: Vec::new() }
+    /// For the cameras of a rig, with limits on the size of pictures.
+    pub fn new(limits: Limits, rig: &Rig) -> Self {
+        let of = |camera: &Camera| CameraIsp { settings: camera.isp.unwrap_or_default(), isp: None };
+        Unpack { limits, isps: rig.cameras.iter().map(of).collect() }
     }
 }
 
-/// Develops a sensor's pixels, by the settings that its earlier pictures had.
+/// Develops a sensor's pixels.
 fn develop(
     layout: &MosaicLayout,
     bytes: &[u8],
-    isp: &mut Option<Isp>,
+    CameraIsp { settings, isp }: &mut CameraIsp,
     frame: &mut Frame,
     limits: &Limits,
 ) -> Result<(), RawError> {
     let MosaicLayout { width_px, height_px, format, pattern, stride_bytes } = *layout;
     limits.check(width_px, height_px, PixelFormat::Rgb8)?;
     if isp.as_ref().is_none_or(|isp| (isp.format, isp.pattern) != (format, pattern)) {
-        *isp = Some(Isp::new(format, pattern));
+        *isp = Some(Isp::of_rig(format, pattern, settings));
     }
     let Some(isp) = isp else { return Ok(()) };
     isp.develop(&RawPicture { bytes, width_px, height_px, stride_bytes }, frame)
@@ -66,7 +75,7 @@ impl Stage<Tick> for Unpack {
             lidar.stamp_ns = 0;
             lidar.points.clear();
         });
-        self.isps.resize(cameras.len(), None);
+        self.isps.resize_with(cameras.len(), CameraIsp::default);
         let mut faults = String::new();
         for packet in packets.iter_mut() {
             let sensor = usize::from(packet.header.sensor.0);

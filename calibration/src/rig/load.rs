@@ -12,9 +12,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::source::{self, Text};
 use super::{
-    CAN_QUANTITIES, Camera, Can, CanQuantity, CanSignal, Deadlines, ImuQuantity, Lidar, MAX_CAMERAS, MAX_SENSORS,
-    Model, Mounting, MountingPose, OnGpuFault, PictureFormat, Planner, Precision, Realtime, Rig, RigError, RigProblem,
-    SCHEMA, Sensor, SensorKind, Source, ThreadClass, Tick, UltrasonicSignals, Vehicle,
+    CAN_QUANTITIES, Camera, Can, CanQuantity, CanSignal, Deadlines, ImuQuantity, IspSettings, Lidar, MAX_CAMERAS,
+    MAX_SENSORS, Model, Mounting, MountingPose, OnGpuFault, PictureFormat, Planner, Precision, Realtime, Rig, RigError,
+    RigProblem, SCHEMA, Sensor, SensorKind, Source, ThreadClass, Tick, UltrasonicSignals, Vehicle,
 };
 use crate::camera::{BrownConrady, CameraModel, FTheta, FThetaError, FThetaPolynomial, KannalaBrandt, Projection};
 
@@ -754,6 +754,7 @@ fn camera(log: &mut Log, section: &Section) -> Option<Camera> {
             "format",
             "rate_hz",
             "rolling_shutter_ms",
+            "isp",
             "intrinsics",
             "mounting",
         ],
@@ -765,6 +766,7 @@ fn camera(log: &mut Log, section: &Section) -> Option<Camera> {
     let format = section.required(log, "format", formats, |value| value.as_str().and_then(PictureFormat::from_name));
     let rate_hz = section.number(log, "rate_hz", Range::Positive);
     let rolling_shutter_ms = section.optional_number(log, "rolling_shutter_ms", Range::NotNegative);
+    let isp = isp(log, section, format);
     let lens = section.table(log, "intrinsics").and_then(|lens| intrinsics(log, &lens));
     let mounting = mounting(log, section);
     if let (Some(model), Some(width), Some(height)) = (&lens, width_px, height_px) {
@@ -779,8 +781,35 @@ fn camera(log: &mut Log, section: &Section) -> Option<Camera> {
         format: format?,
         rate_hz: rate_hz?,
         rolling_shutter_ms,
+        isp,
         intrinsics: lens?,
         mounting: mounting?,
+    })
+}
+
+/// How raw pictures are developed; what is not said is as by default.
+fn isp(log: &mut Log, camera: &Section, format: Option<PictureFormat>) -> Option<IspSettings> {
+    let section = camera.optional_table(log, "isp")?;
+    if let Some(format) = format.filter(|format| !matches!(format, PictureFormat::Bayer { .. })) {
+        camera.report(log, "isp", "no such table for a camera whose format is not bayer-*", format.name().to_owned());
+    }
+    section.allow(log, &["black_level", "white_balance", "colour_matrix"]);
+    let within = |numbers: &[f64], from: f64, to: f64| numbers.iter().all(|number| (from..=to).contains(number));
+    let default = IspSettings::default();
+    let black_level = section.optional(log, "black_level", "a number from 0 to 0.9, part of the full range", |value| {
+        number(value).filter(|level| within(&[*level], 0.0, 0.9))
+    });
+    let gains = "three numbers [red, green, blue] from 0 to 8";
+    let white_balance = section
+        .optional(log, "white_balance", gains, |value| three_numbers(value).filter(|gains| within(gains, 0.0, 8.0)));
+    let matrix = "nine numbers from -16 to 16, row by row";
+    let colour_matrix = section.optional(log, "colour_matrix", matrix, |value| {
+        number_list(value)?.try_into().ok().filter(|matrix: &[f64; 9]| within(matrix, -16.0, 16.0))
+    });
+    Some(IspSettings {
+        black_level: black_level.unwrap_or(default.black_level),
+        white_balance: white_balance.unwrap_or(default.white_balance),
+        colour_matrix: colour_matrix.unwrap_or(default.colour_matrix),
     })
 }
 
@@ -1114,6 +1143,22 @@ cameras = ["front"]
         assert!(GOOD.contains(from), "nothing to replace: {from}");
         let error = Rig::parse(&GOOD.replacen(from, to, 1), "rig.toml").unwrap_err();
         error.problems.iter().map(RigProblem::to_string).collect()
+    }
+
+    #[test]
+    fn raw_pictures_are_developed_as_their_camera_says() {
+        let raw = |isp: &str| {
+            let text = GOOD.replacen("format = \"jpeg\"", &format!("format = \"bayer-rggb12\"\nisp = {isp}"), 1);
+            assert_ne!(text, GOOD);
+            Rig::parse(&text, "rig.toml")
+        };
+        let isp = raw("{ white_balance = [1.9, 1, 1.6] }").unwrap().cameras[0].isp;
+        assert_eq!(isp, Some(IspSettings { white_balance: [1.9, 1.0, 1.6], ..IspSettings::default() }));
+        let wrong = raw("{ black_level = 0.95, white_balance = [9, 1, 1], colour_matrix = [1, 2] }").unwrap_err();
+        let keys: Vec<&str> = wrong.problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys.len(), 3, "{keys:?}");
+        let problems = problems_after("format = \"jpeg\"", "format = \"jpeg\"\nisp = {}");
+        assert!(problems[0].contains("isp") && problems[0].contains("jpeg"), "{problems:?}");
     }
 
     #[test]

@@ -132,10 +132,31 @@ pub struct Camera {
     pub rate_hz: f64,
     /// Time from the exposure of the first row to that of the last, in milliseconds; `None` for a global shutter.
     pub rolling_shutter_ms: Option<f64>,
+    /// How raw pictures are developed, for a sensor whose own way is known.
+    pub isp: Option<IspSettings>,
     /// The lens.
     pub intrinsics: CameraModel,
     /// Place and direction of the optical frame (x right, y down, z forward).
     pub mounting: Mounting,
+}
+
+/// How raw pictures are developed, before the tone curve of sRGB.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IspSettings {
+    /// The sample of no light, as part of the full range, 0 to 0.9.
+    pub black_level: f64,
+    /// What red, green and blue are multiplied with, 0 to 8.
+    pub white_balance: [f64; 3],
+    /// From the sensor's red, green and blue to those shown, row by row, each from -16 to 16.
+    pub colour_matrix: [f64; 9],
+}
+
+impl Default for IspSettings {
+    /// A black level of 1/16, the sensor's own colours.
+    fn default() -> Self {
+        let colour_matrix = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+        IspSettings { black_level: 0.0625, white_balance: [1.0; 3], colour_matrix }
+    }
 }
 
 /// How a camera's pictures are stored.
@@ -621,6 +642,7 @@ impl Rig {
             format: PictureFormat::H264,
             rate_hz: 30.0,
             rolling_shutter_ms: None,
+            isp: None,
             intrinsics: CameraModel::BrownConrady(lens),
             mounting: Mounting { nominal, corrected: None },
         };

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{
-    Camera, Can, CanSignal, Deadlines, Lidar, Model, Mounting, MountingPose, OnGpuFault, Planner, Realtime, Rig,
-    SCHEMA, Sensor, Source, ThreadClass, Tick, UltrasonicSignals, Vehicle,
+    Camera, Can, CanSignal, Deadlines, IspSettings, Lidar, Model, Mounting, MountingPose, OnGpuFault, Planner,
+    Realtime, Rig, SCHEMA, Sensor, Source, ThreadClass, Tick, UltrasonicSignals, Vehicle,
 };
 use crate::camera::{CameraModel, FThetaPolynomial};
 
@@ -152,6 +152,12 @@ fn camera(out: &mut Writer, camera: &Camera, sources: &Sources) {
     out.set("format", text(camera.format.name()));
     out.number("rate_hz", camera.rate_hz);
     out.set_some("rolling_shutter_ms", camera.rolling_shutter_ms.map(number));
+    if let Some(IspSettings { black_level, white_balance, colour_matrix }) = &camera.isp {
+        out.table("[camera.isp]");
+        out.number("black_level", *black_level);
+        out.set("white_balance", numbers(white_balance));
+        out.set("colour_matrix", numbers(colour_matrix));
+    }
     out.table("[camera.intrinsics]");
     intrinsics(out, &camera.intrinsics);
     mounting(out, "camera", &camera.mounting);
@@ -315,6 +321,7 @@ mod tests {
             topic: "/camera/fisheye/image".to_owned(),
             format: PictureFormat::from_name("bayer-rggb12").unwrap(),
             rolling_shutter_ms: Some(33.3),
+            isp: Some(IspSettings { black_level: 0.05, white_balance: [1.9, 1.0, 1.6], ..IspSettings::default() }),
             intrinsics: CameraModel::KannalaBrandt(KannalaBrandt::new([300.0; 2], [320.0; 2], [-0.01, 0.0, 0.0, 0.0])),
             mounting,
             ..front.clone()

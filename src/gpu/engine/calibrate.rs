@@ -171,7 +171,7 @@ impl Pictures {
         Ok(Pictures {
             source: Source::open(&log.path, &rig, Limits::default())?,
             packets: VecDeque::new(),
-            unpack: Unpack::new(Limits::default()),
+            unpack: Unpack::new(Limits::default(), &rig),
             preprocessor: Preprocessor::new(layout)?,
             tick: Tick::new(rig.cameras.len(), rig.lidars.len(), &[]),
             every: (found / u64::from(log.pictures)).max(1),

@@ -224,6 +224,7 @@ impl Geometry {
             format: header.rig_format(),
             rate_hz,
             rolling_shutter_ms: None,
+            isp: None,
             intrinsics: CameraModel::BrownConrady(self.lens),
             mounting: mounting(&self.vehicle_from_camera),
         }

@@ -237,6 +237,7 @@ fn camera(src: &Path, list: &Path, name: &str, image: &Image) -> Result<Camera, 
         format: header.rig_format(),
         rate_hz: RATE_HZ,
         rolling_shutter_ms: None,
+        isp: None,
         intrinsics: CameraModel::BrownConrady(BrownConrady::pinhole(fx, fy, cx, cy)),
         mounting: mounting(&pose(list, "cam2ego", &image.cam2ego)?),
     })

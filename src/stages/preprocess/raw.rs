@@ -11,6 +11,7 @@
 //!
 //! The same bytes give the same picture on every machine.
 
+use catseye_calibration::rig::IspSettings;
 use catseye_sensors::picture::{Frame, Limits, PictureError, PixelFormat};
 use thiserror::Error;
 
@@ -237,6 +238,19 @@ impl Isp {
         Isp { format, pattern, black_level, gains: [gain; 3], matrix, curve: srgb_curve() }
     }
 
+    /// The settings that a rig gives for a camera. White balance is of light above black: the brightest sample stays white.
+    pub fn of_rig(format: RawFormat, pattern: BayerPattern, settings: &IspSettings) -> Isp {
+        let black_level = (settings.black_level * f64::from(MAX_VALUE + 1)) as u16;
+        let above_black = f64::from(MAX_VALUE) / (f64::from(MAX_VALUE) - f64::from(black_level));
+        // a gain that does not come out even is the next larger one
+        let gains = settings.white_balance.map(|gain| (gain * above_black * f64::from(GAIN_ONE)).ceil() as u16);
+        let gains = gains.map(|gain| gain.min(16 * GAIN_ONE));
+        let matrix = settings.colour_matrix.map(|factor| (factor * f64::from(MATRIX_ONE)).round() as i16);
+        let (rows, _) = matrix.as_chunks::<3>();
+        let matrix = std::array::from_fn(|row| rows.get(row).copied().unwrap_or_default());
+        Isp { format, pattern, black_level, gains, matrix, curve: srgb_curve() }
+    }
+
     /// Whether the settings can be used.
     ///
     /// # Errors
@@ -390,6 +404,22 @@ mod tests {
         let mut frame = Frame::default();
         isp.develop(&RawPicture { bytes, width_px, height_px, stride_bytes: None }, &mut frame).unwrap();
         frame.into_data()
+    }
+
+    #[test]
+    fn a_rig_without_settings_means_the_default_ones() {
+        let (format, pattern) = (RawFormat::Raw12, BayerPattern::Bggr);
+        let default = IspSettings::default();
+        assert_eq!(Isp::of_rig(format, pattern, &default), Isp::new(format, pattern));
+        let colour_matrix = [1.5, -0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.25, 16.0];
+        let isp = Isp::of_rig(
+            format,
+            pattern,
+            &IspSettings { black_level: 0.9, white_balance: [2.0, 1.0, 8.0], colour_matrix },
+        );
+        assert_eq!((isp.black_level, isp.gains), (3686, [4096, 2564, 4096]));
+        assert_eq!(isp.matrix, [[1536, -512, 0], [0, 1024, 0], [0, 256, 16384]]);
+        assert_eq!(isp.check(), Ok(()));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! markers are walked before the decoder runs, because a decoder notices a missing tail only row by row. The decoder is
 //! built without its AVX2 and NEON code, so that a file, damaged or not, gives the same pixels on every processor.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -47,7 +49,11 @@ pub fn decode(bytes: &[u8], frame: &mut Frame, limits: &Limits) -> Result<(), Pi
         return Err(refused("no end marker".to_string()));
     }
     let data = frame.reset(width_px, height_px, PixelFormat::Rgb8, true, limits)?;
-    decoder.decode_into(data).map_err(|cause| refused(cause.to_string()))
+    // zune-jpeg 0.5.15 panics on some damaged files, whose pixels are unspecified in any case
+    match catch_unwind(AssertUnwindSafe(|| decoder.decode_into(data))) {
+        Ok(decoded) => decoded.map_err(|cause| refused(cause.to_string())),
+        Err(_) => Err(refused("the decoder panicked".to_string())),
+    }
 }
 
 /// Walks the markers (ITU-T T.81, annex B): segments carry their length, the coded data behind a start of scan runs to
@@ -95,6 +101,14 @@ mod tests {
         decode(bytes, &mut frame, &limits).unwrap();
         let sum = frame.data().iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
         assert_eq!((frame.width_px(), frame.height_px(), sum), (257, 1, 3_330_947_732));
+    }
+
+    /// Found by fuzzing: three components whose sampling no encoder chooses.
+    #[test]
+    fn a_file_that_the_decoder_panics_on_is_damaged() {
+        let bytes = include_bytes!("damaged_sampling.jpg");
+        let refused = decode(bytes, &mut Frame::default(), &Limits::default()).unwrap_err();
+        assert!(refused.to_string().ends_with("the decoder panicked"), "{refused}");
     }
 
     #[test]

@@ -491,7 +491,9 @@ fn what_is_no_library_of_this_version_is_refused_before_it_is_used() {
 
 #[test]
 fn a_shell_in_cpp_keeps_the_contract() {
-    let Some(shell) = fake::compile("c++", "-std=c++17", "shell.cpp", &["-Wall", "-Wextra", "-Werror"]) else { return };
+    let Some(shell) = fake::compile("CXX", "c++", "-std=c++17", "shell.cpp", &["-Wall", "-Wextra", "-Werror"]) else {
+        return;
+    };
     let config = |more: &str| format!("camera=3;width_px=16;height_px=8;rate_hz=30;fourcc=NV12;buffers=5{more}");
     let mut exporter = open(&shell, &config(""));
     assert_eq!((exporter.name(), exporter.buffer_count()), ("blank 1", 5));

@@ -25,6 +25,9 @@ const SECOND_NS: i64 = 1_000_000_000;
 const MS_NS: i64 = 1_000_000;
 const WEEK_NS: i64 = 604_800 * SECOND_NS;
 const GPS_EPOCH_NS: i64 = 315_964_800 * SECOND_NS;
+/// A week of 2261, the last whole year whose nanoseconds since 1970 an i64 holds; there is room for some weeks more, as a time of
+/// week may say.
+const LAST_WEEK: i64 = 14_700;
 
 /// Why a message with a right checksum is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -56,6 +59,16 @@ pub enum UbxError {
         class: u8,
         /// Its number.
         number: u8,
+    },
+    /// A date that cannot be.
+    #[error("UBX message {class:#04x} {number:#04x}: expected a week of at most {LAST_WEEK}, found {found}")]
+    Week {
+        /// Its class.
+        class: u8,
+        /// Its number.
+        number: u8,
+        /// The week.
+        found: u16,
     },
 }
 
@@ -216,7 +229,7 @@ impl Message {
                 deviation_ns: fields.u32(4),
             },
             NAV_EOE => Self::EndOfEpoch { tow_ms: fields.u32(0) },
-            _ => fields.time_pulse(),
+            _ => fields.time_pulse().ok_or(UbxError::Week { class, number, found: fields.u16(12) })?,
         };
         let position = match &parsed {
             Self::Pvt(pvt) => Some(&pvt.position),
@@ -349,7 +362,7 @@ impl Fields<'_> {
             differential: flags & 2 != 0,
             used: self.u8(47),
             pdop: f64::from(self.u16(44)) / 100.0,
-            utc_ns: time_is_set.then(|| utc_of_gps_ns(i64::from(self.i16(8)), tow_ns)),
+            utc_ns: time_is_set.then(|| gps_ns(i64::from(self.i16(8)), tow_ns)).flatten().map(utc_of_gps_ns),
         }
     }
 
@@ -364,18 +377,22 @@ impl Fields<'_> {
         Message::Velocity { tow_ms: self.u32(0), velocity }
     }
 
-    fn time_pulse(&self) -> Message {
+    fn time_pulse(&self) -> Option<Message> {
         let below_ms_ns = (i64::from(self.u32(4)) * MS_NS) >> 32;
         let tow_ns = i64::from(self.u32(0)) * MS_NS + below_ms_ns;
-        let week = i64::from(self.u16(12));
+        let pulse_ns = gps_ns(i64::from(self.u16(12)), tow_ns)?;
         let counts_utc = self.u8(14) & 1 != 0;
-        let utc_ns = if counts_utc { GPS_EPOCH_NS + week * WEEK_NS + tow_ns } else { utc_of_gps_ns(week, tow_ns) };
-        Message::TimePulse(TimePulse { utc_ns, quantisation_error_ps: self.i32(8) })
+        let utc_ns = if counts_utc { pulse_ns } else { utc_of_gps_ns(pulse_ns) };
+        Some(Message::TimePulse(TimePulse { utc_ns, quantisation_error_ps: self.i32(8) }))
     }
 }
 
-fn utc_of_gps_ns(week: i64, tow_ns: i64) -> i64 {
-    let gps_ns = GPS_EPOCH_NS + week * WEEK_NS + tow_ns;
+/// Nanoseconds since 1970 of a week and a time in it; none for a date beyond those that can be told.
+fn gps_ns(week: i64, tow_ns: i64) -> Option<i64> {
+    (0..=LAST_WEEK).contains(&week).then(|| GPS_EPOCH_NS + week * WEEK_NS + tow_ns)
+}
+
+fn utc_of_gps_ns(gps_ns: i64) -> i64 {
     // asking with GPS time is wrong only within the seconds of a leap itself
     gps_ns - TimeScale::Gps.ahead_of_utc_s(gps_ns).unwrap_or(0) * SECOND_NS
 }
@@ -485,6 +502,18 @@ mod tests {
         let expected = TimePulse { utc_ns: 1_710_028_800 * SECOND_NS + 500_000, quantisation_error_ps: -7 };
         assert_eq!(pulse(0, 18_000), Ok(Message::TimePulse(expected)));
         assert_eq!(pulse(1, 0), Ok(Message::TimePulse(expected)));
+        // found by fuzzing: a week whose nanoseconds an i64 does not hold
+        let late = |week: u16| {
+            let payload = payloads::with(16, &[(0, &[0xFF; 4]), (12, &week.to_le_bytes()), (14, &[1])]);
+            Message::parse(TIM_TP, &payload)
+        };
+        assert!(late(14_700).is_ok());
+        let (class, number) = TIM_TP;
+        assert_eq!(late(14_701), Err(UbxError::Week { class, number, found: 14_701 }));
+        for week in [i16::MIN, -1, 14_701, i16::MAX] {
+            let sol = payloads::with(52, &[(8, &week.to_le_bytes()), (11, &[0xD])]);
+            assert!(matches!(Message::parse(NAV_SOL, &sol), Ok(Message::Sol { utc_ns: None, .. })), "{week}");
+        }
     }
 
     #[test]

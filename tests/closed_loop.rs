@@ -41,7 +41,7 @@ fn hasten(scenario: &mut Scenario) {
         }
         "crossing-pedestrian" => {
             let events = soon(Action::Cross { left_m: 7.0, speed_mps: 0.8 });
-            ActorSpec { ahead_m: 30.0, left_m: -2.3, events, ..actor.clone() }
+            ActorSpec { ahead_m: 30.0, left_m: -1.8, events, ..actor.clone() }
         }
         name => panic!("no hastened {name}"),
     };

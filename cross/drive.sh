@@ -15,3 +15,8 @@ pdk_headers=$pdk_root/usr/include/aarch64-linux-gnu
 export CC_aarch64_unknown_linux_gnu=$pdk_gcc CXX_aarch64_unknown_linux_gnu=${pdk_gcc%gcc}g++
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$pdk_gcc
 export CATSEYE_TENSORRT_INCLUDE=$pdk_headers
+# gcc 9.3 does not know Orin's cortex-a78ae; of what it knows the cortex-a76 is the nearest, with the same instructions
+if ! "$pdk_gcc" -mcpu=cortex-a78ae -x c -E /dev/null >/dev/null 2>&1; then
+  export CFLAGS_aarch64_unknown_linux_gnu=${CFLAGS_aarch64_unknown_linux_gnu/cortex-a78ae/cortex-a76}
+  export CXXFLAGS_aarch64_unknown_linux_gnu=${CXXFLAGS_aarch64_unknown_linux_gnu/cortex-a78ae/cortex-a76}
+fi

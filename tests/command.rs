@@ -197,7 +197,7 @@ fn a_wrong_rig_is_refused_line_by_line() {
 /// An ONNX file whose one operator nobody has.
 fn onnx_with_unknown_operator() -> Vec<u8> {
     let nope = [node("Nope", &["x"], "y", &[]), block(3, "node")].concat();
-    onnx(&[nope], &[], &value("x", &[1, 3, 32, 32]), &value("y", &[1, 4, 8]))
+    onnx(&[nope], &[], &value("x", &[1, 3, 32, 32]), &[value("y", &[1, 4, 8])])
 }
 
 /// A YOLOX for 32 x 32 pixels that never sees anything. Its input has this shape, where 0 leaves a size open.

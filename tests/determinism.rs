@@ -19,7 +19,7 @@ use catseye::runtime::digest::digest_bytes;
 use catseye::runtime::graph::Probe;
 use catseye::stages::Tick;
 use catseye_calibration::rig::{PictureFormat, Rig, Sensor};
-use common::{Drive, Run, digests, drive, run, with_model};
+use common::{Drive, Run, digests, drive, run, with_any_model, with_model};
 use foxglove::messages::CompressedImage;
 
 const YOLOX: &str = "models/yolox_nano.onnx";
@@ -83,21 +83,21 @@ fn assert_same_at_any_speed(drive: &Drive) {
 fn a_video_gives_the_same_bits_at_any_speed() {
     let folder = tempfile::tempdir().unwrap();
     let Some(drive) = drive(ImportKind::Video, "camera/carnd/solidWhiteRight.mp4", folder.path()) else { return };
-    assert_same_at_any_speed(&with_model(drive, YOLOX).unwrap());
+    assert_same_at_any_speed(&with_any_model(drive, YOLOX).unwrap());
 }
 
 #[test]
 fn camera_and_lidar_give_the_same_bits_at_any_speed() {
     let folder = tempfile::tempdir().unwrap();
     let Some(drive) = drive(ImportKind::Sequence, "lidar/sfnd_seq", folder.path()) else { return };
-    assert_same_at_any_speed(&with_model(drive, YOLOX).unwrap());
+    assert_same_at_any_speed(&with_any_model(drive, YOLOX).unwrap());
 }
 
 #[test]
 fn six_cameras_give_the_same_bits_at_any_speed() {
     let folder = tempfile::tempdir().unwrap();
     let Some(drive) = drive(ImportKind::NuScenes, "lidar/nuscenes", folder.path()) else { return };
-    assert_same_at_any_speed(&with_model(drive, YOLOX).unwrap());
+    assert_same_at_any_speed(&with_any_model(drive, YOLOX).unwrap());
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_planted_bit_is_named() {
     }
     let folder = tempfile::tempdir().unwrap();
     let Some(drive) = drive(ImportKind::Sequence, "lidar/sfnd_seq", folder.path()) else { return };
-    let drive = with_model(drive, YOLOX).unwrap();
+    let drive = with_any_model(drive, YOLOX).unwrap();
     let (good, bad) = (folder.path().join("good.mcap"), folder.path().join("bad.mcap"));
     run(&drive, Run { out: Some(good.clone()), ..Run::new(2) });
     let mut planted = Run { out: Some(bad.clone()), ..Run::new(2) };
@@ -149,7 +149,7 @@ fn a_planted_bit_is_named() {
 fn an_overloaded_run_replays_to_its_own_bits() {
     let folder = tempfile::tempdir().unwrap();
     let Some(drive) = drive(ImportKind::Video, "camera/carnd/solidWhiteRight.mp4", folder.path()) else { return };
-    let drive = with_model(drive, YOLOX).unwrap();
+    let drive = with_any_model(drive, YOLOX).unwrap();
     let out = folder.path().join("live.mcap");
     let mut live = Run { out: Some(out.clone()), record: true, ..Run::new(2) };
     // five times real time is more than any network of this kind does here
@@ -182,7 +182,7 @@ fn an_overloaded_run_replays_to_its_own_bits() {
 fn a_range_and_a_cut_log_verify_from_the_nearest_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let Some(drive) = drive(ImportKind::Video, "camera/carnd/solidWhiteRight.mp4", folder.path()) else { return };
-    let drive = with_model(drive, YOLOX).unwrap();
+    let drive = with_any_model(drive, YOLOX).unwrap();
     let whole = folder.path().join("whole.mcap");
     let (seen, _) = run(&drive, Run { out: Some(whole.clone()), ..Run::new(2) });
 

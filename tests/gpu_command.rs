@@ -146,7 +146,7 @@ fn models_and_folders_that_cannot_be_are_refused_by_name() {
         &[node("NoSuchOperator", &["images"], "output", &[])],
         &[],
         &value("images", &INPUT),
-        &value("output", &[1, 21, 6]),
+        &[value("output", &[1, 21, 6])],
     );
     std::fs::write(folder.join("strange.onnx"), strange).unwrap();
     assert_fails(&catseye(folder, &["engine", "build", "strange.onnx"]), &["strange.onnx", "NoSuchOperator"]);

@@ -37,6 +37,7 @@ use catseye_sensors::lidar::{LidarDecoder, LidarScan};
 use catseye_sensors::memory::{ForeignMemory, HostMemory, MemoryMaker, PageMaker};
 use catseye_sensors::packet::{ClockId, SensorId, StampKind};
 use catseye_sensors::pcap::PcapReader;
+use catseye_sensors::serial::{SerialError, SerialPort};
 use common::lidar::{packet, rig_with_lidar, send};
 use common::{Run, Seen, digests, opened, run, run_on, shared};
 use counting::allocations;
@@ -312,6 +313,20 @@ impl Plug {
     }
 }
 
+/// Whether serial ports can be set up here: qemu up to 7.2 hands no settings of theirs to the kernel.
+fn has_serial_ports() -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let plug = Plug::new(folder.path());
+    let refused = match SerialPort::open(&plug.name, 115_200) {
+        Err(SerialError::Settings { error, .. }) => error.kind() == std::io::ErrorKind::Unsupported,
+        _ => false,
+    };
+    if refused {
+        eprintln!("skipped: no settings of serial ports under this emulator");
+    }
+    !refused
+}
+
 /// A car with a sensor of every kind that needs no bus: their ports, and the name of the serial port.
 fn rig_of_all([lidar, imu, radar]: [u16; 3], serial: &Path) -> Rig {
     let mounting = |kind: &str| format!("[{kind}.mounting]\nnominal = {{ xyz_m = [1, 0, 1], rpy_deg = [0, 0, 0] }}\n");
@@ -362,7 +377,12 @@ fn a_run_with_every_kind_of_sensor_replays_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let ports = [free_port(), free_port(), free_port()];
     let mut plug = Plug::new(folder.path());
-    let rig = rig_of_all(ports, &plug.name);
+    let mut rig = rig_of_all(ports, &plug.name);
+    let has_gnss = has_serial_ports();
+    if !has_gnss {
+        rig.gnss.clear();
+        rig.sources.remove("gnss");
+    }
     let files = Files::from([(PathBuf::from("os0.json"), OUSTER.as_bytes().to_vec())]);
     let Run { settings, .. } = Run::new(2);
     let pipeline = Pipeline::build(&rig, &files, settings).unwrap();
@@ -374,8 +394,8 @@ fn a_run_with_every_kind_of_sensor_replays_to_the_same_bits() {
     };
     let (live, source) = Live::start(&rig, &files, options).unwrap();
 
+    // packets to a group leave by the interface whose address their socket has
     let sender = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-    rustix::net::sockopt::set_ip_multicast_if(&sender, &Ipv4Addr::LOCALHOST).unwrap();
     let [lidar, imu, radar] = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let radar = SocketAddr::from((Ipv4Addr::new(239, 255, 77, 2), radar.port()));
     let to = |place: SocketAddr, period_ms: u64, make: fn(u32) -> Vec<u8>| {
@@ -390,6 +410,7 @@ fn a_run_with_every_kind_of_sensor_replays_to_the_same_bits() {
     let senders = [to(lidar, 25, ouster_packet), to(imu, 10, ouster_imu_packet), to(radar, 50, radar_packet)];
     let receiver = std::thread::spawn(move || {
         every(100, 3.5, |number| match number {
+            _ if !has_gnss => {}
             10 => plug.unplug(),
             18 => plug.plug_in(),
             _ => plug.say(&nmea(number)),
@@ -408,17 +429,20 @@ fn a_run_with_every_kind_of_sensor_replays_to_the_same_bits() {
 
     println!("{} ticks, {:#?}, {:?}", summary.ticks, report.sensors, told.lock().unwrap());
     let LiveReport { sensors, recording: Some(recording), .. } = report else { panic!("no recording") };
-    for (name, least) in [("lidar", 15), ("imu", 150), ("radar", 30), ("gnss", 10)] {
+    let least = [("lidar", 15), ("imu", 150), ("radar", 30), ("gnss", 10)];
+    assert_eq!(sensors.len(), least.len() - usize::from(!has_gnss));
+    for (name, least) in least.into_iter().filter(|(name, _)| has_gnss || *name != "gnss") {
         let SensorCounts { sent, refused, not_recorded, edge_full, left_out, .. } = &sensors[name];
         assert!(*sent >= least, "{name}: {:?}", sensors[name]);
         assert_eq!([*refused, *not_recorded, *edge_full, *left_out], [0; 4], "{name}: {:?}", sensors[name]);
     }
-    assert_eq!(sensors["gnss"].lost, 1);
-    let told = told.lock().unwrap();
-    for words in
-        [format!("gnss: serial port {}: unplugged", folder.path().join("ttyGNSS").display()), "gnss: is back".into()]
-    {
-        assert!(told.contains(&words), "expected {words}, found {told:?}");
+    if has_gnss {
+        assert_eq!(sensors["gnss"].lost, 1);
+        let told = told.lock().unwrap();
+        let unplugged = format!("gnss: serial port {}: unplugged", folder.path().join("ttyGNSS").display());
+        for words in [unplugged, "gnss: is back".into()] {
+            assert!(told.contains(&words), "expected {words}, found {told:?}");
+        }
     }
     assert_eq!(recording.manifest.ending, Ending::Stopped);
     for subject in completeness::subjects(&[folder.path().join("drive.manifest.json")]).unwrap() {
@@ -502,7 +526,7 @@ fn an_ouster_of_a_capture_is_live_and_allocates_nothing_once_warm() {
 
 #[test]
 fn a_real_receivers_sentences_come_over_a_serial_port() {
-    let Some(log) = shared("can/nmea/nmea-rtk.log") else { return };
+    let Some(log) = shared("can/nmea/nmea-rtk.log").filter(|_| has_serial_ports()) else { return };
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
     let mut epochs: Vec<String> = Vec::new();
     for line in text.lines().filter(|line| line.starts_with('$')) {
@@ -558,6 +582,9 @@ fn esf_raw(number: u32) -> Vec<u8> {
 
 #[test]
 fn the_unit_of_a_receiver_comes_over_a_serial_port_that_is_unplugged() {
+    if !has_serial_ports() {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut plug = Plug::new(folder.path());
     let mut rig = rig_of_all([1, 2, 3], &plug.name);

@@ -12,6 +12,7 @@ use catseye::stages::infer::{BackendChoice, InferError, Model, load_backend};
 use catseye::stages::network::{DecodeStage, Infer, Network, Preprocess};
 use catseye_calibration::rig::Rig;
 use catseye_sensors::picture::{Encoding, Limits, decode_picture};
+use common::emulation::amount;
 use common::shared;
 
 /// Class, score and box.
@@ -104,7 +105,9 @@ fn assert_parity(model: &str, size: Option<(usize, usize)>, file: &str, choice: 
     let (Some(model), Some(reference)) = (shared(model), reference(file)) else { return };
     let Some(mut detector) = Detector::new(&model, choice, size) else { return };
     let (mut wanted, mut found, mut surplus) = (0, 0, Vec::new());
-    for (picture, expected) in &reference {
+    // an emulated processor looks at every sixth of them
+    let step = amount(1, 6);
+    for (picture, expected) in reference.iter().step_by(step) {
         detector.run(&shared(picture).unwrap());
         let ours = detector.boxes();
         let alike = |a: &Seen, b: &Seen| a.0 == b.0 && a.2.iou(&b.2) >= 0.95;
@@ -120,8 +123,8 @@ fn assert_parity(model: &str, size: Option<(usize, usize)>, file: &str, choice: 
         surplus.extend(extra.map(|our| (picture.clone(), our)));
     }
     println!("{file}, {}: {found} of {wanted} boxes, {} surplus", choice.name(), surplus.len());
-    assert!(wanted > 100);
-    assert!(found * 100 >= wanted * 99, "{found} of {wanted} boxes found");
+    assert!(wanted > 100 / step);
+    assert!(wanted - found <= (wanted / 100).max(1), "{found} of {wanted} boxes found");
     assert!(surplus.is_empty(), "{surplus:?}");
 }
 
@@ -155,8 +158,10 @@ fn masks_are_those_of_the_reference() {
     };
     for choice in [BackendChoice::Rten, BackendChoice::Ort] {
         let Some(mut detector) = Detector::new(&model, choice, None) else { continue };
-        for picture in std::fs::read_dir(&pictures).unwrap().map(|entry| entry.unwrap().path()) {
-            detector.run(&picture);
+        let mut pictures: Vec<_> = std::fs::read_dir(&pictures).unwrap().map(|entry| entry.unwrap().path()).collect();
+        pictures.sort();
+        for picture in pictures.iter().take(amount(usize::MAX, 2)) {
+            detector.run(picture);
             let masks = &detector.tick.networks[0].masks[0];
             let stem = picture.file_stem().unwrap().to_string_lossy().into_owned();
             let of_kind = |kind: &str| mask(&shared(&format!("reference/twinlitenet_{kind}_{stem}.png")).unwrap());

@@ -133,9 +133,7 @@ impl CameraDriver {
         };
         let camera = camera.map_err(|error| error.to_string())?;
         let [width_px, height_px] = self.size_px;
-        let set = |format: &CameraFormat| camera.set_format(*format, width_px, height_px);
-        let found = self.formats.iter().map(set).reduce(Result::or);
-        let layout = found.ok_or("no format")?.map_err(|error| error.to_string())?;
+        let layout = self.set_format(&camera)?;
         if [layout.width_px, layout.height_px] != self.size_px {
             let found = format!("{}x{}", layout.width_px, layout.height_px);
             return Err(format!("expected pictures of {width_px}x{height_px}, as in the rig, found {found}"));
@@ -144,6 +142,20 @@ impl CameraDriver {
         // a camera that keeps its own rate says so by its frames
         let _ = camera.set_interval(interval);
         Ok((camera, layout))
+    }
+
+    /// Sets the first format that the camera has. No other is asked for after it: that would change it.
+    fn set_format(&self, camera: &Camera) -> Result<FrameLayout, String> {
+        let [width_px, height_px] = self.size_px;
+        let mut refused = String::new();
+        for format in &self.formats {
+            match camera.set_format(*format, width_px, height_px) {
+                Ok(layout) => return Ok(layout),
+                Err(error) if refused.is_empty() => refused = error.to_string(),
+                Err(_) => {}
+            }
+        }
+        Err(refused)
     }
 
     /// Memory for the driver to fill, if it can and pixels go to a pipeline: as many buffers as that holds at once, and some.

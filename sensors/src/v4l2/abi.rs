@@ -276,6 +276,7 @@ const fn read_write<T>(number: u8) -> Opcode {
 
 const QUERYCAP: Opcode = opcode::read::<Capability>(b'V', 0);
 const ENUM_FMT: Opcode = read_write::<FormatDescription>(2);
+const G_FMT: Opcode = read_write::<FormatSingle>(4);
 const S_FMT: Opcode = read_write::<FormatSingle>(5);
 const REQBUFS: Opcode = read_write::<RequestBuffers>(8);
 const QUERYBUF: Opcode = read_write::<Buffer>(9);
@@ -307,6 +308,8 @@ plain_requests! {
     enumerate_format = ENUM_FMT, FormatDescription;
     enumerate_frame_size = ENUM_FRAMESIZES, FrameSize;
     enumerate_frame_interval = ENUM_FRAMEINTERVALS, FrameInterval;
+    get_format_single = G_FMT, FormatSingle;
+    get_format_mplane = G_FMT, FormatMplane;
     set_format_single = S_FMT, FormatSingle;
     set_format_mplane = S_FMT, FormatMplane;
     set_stream_parameters = S_PARM, StreamParameters;
@@ -395,6 +398,7 @@ mod tests {
         of_struct!("v4l2_ext_control", ExtControl, "id" = id, "size" = size, "value64" = value);
         of_struct!("v4l2_ext_controls", ExtControls, "which" = which, "count" = count, "controls" = controls);
         of_number!("VIDIOC_QUERYCAP" = QUERYCAP, "VIDIOC_ENUM_FMT" = ENUM_FMT, "VIDIOC_S_FMT" = S_FMT);
+        of_number!("VIDIOC_G_FMT" = G_FMT);
         of_number!("VIDIOC_REQBUFS" = REQBUFS, "VIDIOC_QUERYBUF" = QUERYBUF, "VIDIOC_QBUF" = QBUF);
         of_number!("VIDIOC_DQBUF" = DQBUF, "VIDIOC_STREAMON" = STREAMON, "VIDIOC_STREAMOFF" = STREAMOFF);
         of_number!("VIDIOC_S_PARM" = S_PARM, "VIDIOC_G_EXT_CTRLS" = G_EXT_CTRLS, "VIDIOC_S_EXT_CTRLS" = S_EXT_CTRLS);

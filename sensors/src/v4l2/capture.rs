@@ -109,6 +109,7 @@ impl Capture {
     /// # Errors
     /// [`CaptureError`] if memory does not fit or the driver refuses.
     pub fn start(camera: Camera, layout: FrameLayout, memory: Memory) -> Result<Self, CaptureError> {
+        camera.check_layout(&layout)?;
         let mut buffers = match memory {
             Memory::Mapped(count) => map_buffers(&camera, &layout, count)?,
             Memory::Lent(memories) => lend_buffers(&camera, &layout, memories)?,

@@ -468,20 +468,7 @@ impl Camera {
         };
         let mut format = abi::FormatSingle { buf_type: self.buffer_type(), padding: 0, pix, rest: [0; 19] };
         abi::set_format_single(self.as_fd(), &mut format)?;
-        let pix = format.pix;
-        let mut pieces = [PieceLayout::default(); MAX_PLANES];
-        if let Some(piece) = pieces.first_mut() {
-            *piece = PieceLayout { stride_bytes: pix.bytesperline, size_bytes: pix.sizeimage };
-        }
-        Ok(Picture {
-            width_px: pix.width,
-            height_px: pix.height,
-            fourcc: FourCc::from_number(pix.pixelformat),
-            field: pix.field,
-            quantization: pix.quantization,
-            pieces,
-            piece_count: 1,
-        })
+        Ok(Picture::of_single(&format.pix))
     }
 
     fn set_mplane(&self, asked: &Picture) -> Result<Picture, Errno> {
@@ -495,18 +482,38 @@ impl Camera {
         };
         let mut format = abi::FormatMplane { buf_type: self.buffer_type(), padding: 0, pix, rest: [0] };
         abi::set_format_mplane(self.as_fd(), &mut format)?;
-        let pix = format.pix;
-        let piece =
-            |plane: abi::PlanePixFormat| PieceLayout { stride_bytes: plane.bytesperline, size_bytes: plane.sizeimage };
-        Ok(Picture {
-            width_px: pix.width,
-            height_px: pix.height,
-            fourcc: FourCc::from_number(pix.pixelformat),
-            field: pix.field,
-            quantization: u32::from(pix.quantization),
-            pieces: pix.plane_fmt.map(piece),
-            piece_count: usize::from(pix.num_planes).min(MAX_PLANES),
-        })
+        Ok(Picture::of_mplane(&format.pix))
+    }
+
+    /// Whether the camera is still set to a layout: another format that was asked for, even one that it lacks, changes that.
+    ///
+    /// # Errors
+    /// [`CameraError::OtherFormat`] if it is not.
+    pub(super) fn check_layout(&self, layout: &FrameLayout) -> Result<(), CameraError> {
+        let set = self.current().map_err(|errno| self.refused("tell the format", errno))?;
+        let FrameLayout { format, width_px, height_px, pieces, piece_count, .. } = *layout;
+        let fourcc = format.fourcc();
+        let asked = Picture { width_px, height_px, fourcc, field: set.field, quantization: 0, pieces, piece_count };
+        let is_same = (set.width_px, set.height_px, set.fourcc) == (width_px, height_px, fourcc)
+            && set.pieces.get(..piece_count) == Some(layout.pieces());
+        if !is_same {
+            let camera = self.info.path.display().to_string();
+            return Err(CameraError::OtherFormat { camera, expected: asked.words(), found: set.words() });
+        }
+        Ok(())
+    }
+
+    fn current(&self) -> Result<Picture, Errno> {
+        let buf_type = self.buffer_type();
+        if self.info.multiplanar {
+            let pix = abi::PixFormatMplane::default();
+            let mut format = abi::FormatMplane { buf_type, padding: 0, pix, rest: [0] };
+            abi::get_format_mplane(self.as_fd(), &mut format)?;
+            return Ok(Picture::of_mplane(&format.pix));
+        }
+        let mut format = abi::FormatSingle { buf_type, padding: 0, pix: abi::PixFormat::default(), rest: [0; 19] };
+        abi::get_format_single(self.as_fd(), &mut format)?;
+        Ok(Picture::of_single(&format.pix))
     }
 
     /// Whether the driver can put frames into memory that is lent. Those that need memory in one piece cannot.
@@ -563,6 +570,36 @@ struct Picture {
 }
 
 impl Picture {
+    fn of_single(pix: &abi::PixFormat) -> Self {
+        let mut pieces = [PieceLayout::default(); MAX_PLANES];
+        if let Some(piece) = pieces.first_mut() {
+            *piece = PieceLayout { stride_bytes: pix.bytesperline, size_bytes: pix.sizeimage };
+        }
+        Picture {
+            width_px: pix.width,
+            height_px: pix.height,
+            fourcc: FourCc::from_number(pix.pixelformat),
+            field: pix.field,
+            quantization: pix.quantization,
+            pieces,
+            piece_count: 1,
+        }
+    }
+
+    fn of_mplane(pix: &abi::PixFormatMplane) -> Self {
+        let piece =
+            |plane: abi::PlanePixFormat| PieceLayout { stride_bytes: plane.bytesperline, size_bytes: plane.sizeimage };
+        Picture {
+            width_px: pix.width,
+            height_px: pix.height,
+            fourcc: FourCc::from_number(pix.pixelformat),
+            field: pix.field,
+            quantization: u32::from(pix.quantization),
+            pieces: pix.plane_fmt.map(piece),
+            piece_count: usize::from(pix.num_planes).min(MAX_PLANES),
+        }
+    }
+
     fn words(&self) -> String {
         let order = if self.field == abi::FIELD_NONE { "" } else { ", interlaced" };
         let Picture { fourcc, width_px, height_px, piece_count, .. } = self;

@@ -494,8 +494,11 @@ impl Camera {
         let FrameLayout { format, width_px, height_px, pieces, piece_count, .. } = *layout;
         let fourcc = format.fourcc();
         let asked = Picture { width_px, height_px, fourcc, field: set.field, quantization: 0, pieces, piece_count };
-        let is_same = (set.width_px, set.height_px, set.fourcc) == (width_px, height_px, fourcc)
-            && set.pieces.get(..piece_count) == Some(layout.pieces());
+        // sizes in bytes are bounds, which a camera may set anew with its rate
+        let strides = |pieces: &[PieceLayout; MAX_PLANES]| pieces.map(|piece| piece.stride_bytes);
+        let is_same = (set.width_px, set.height_px, set.fourcc, set.piece_count)
+            == (width_px, height_px, fourcc, piece_count)
+            && strides(&set.pieces) == strides(&pieces);
         if !is_same {
             let camera = self.info.path.display().to_string();
             return Err(CameraError::OtherFormat { camera, expected: asked.words(), found: set.words() });

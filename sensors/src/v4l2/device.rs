@@ -495,10 +495,10 @@ impl Camera {
         let fourcc = format.fourcc();
         let asked = Picture { width_px, height_px, fourcc, field: set.field, quantization: 0, pieces, piece_count };
         // sizes in bytes are bounds, which a camera may set anew with its rate
-        let strides = |pieces: &[PieceLayout; MAX_PLANES]| pieces.map(|piece| piece.stride_bytes);
+        let same_stride = |(one, other): (&PieceLayout, &PieceLayout)| one.stride_bytes == other.stride_bytes;
         let is_same = (set.width_px, set.height_px, set.fourcc, set.piece_count)
             == (width_px, height_px, fourcc, piece_count)
-            && strides(&set.pieces) == strides(&pieces);
+            && set.pieces.iter().zip(layout.pieces()).all(same_stride);
         if !is_same {
             let camera = self.info.path.display().to_string();
             return Err(CameraError::OtherFormat { camera, expected: asked.words(), found: set.words() });

@@ -13,11 +13,12 @@ use catseye_sensors::memory::HostMemory;
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::PixelFormat;
 use catseye_sensors::v4l2::{
-    BayerDepth, BayerOrder, Camera, CameraError, CameraFormat, CameraFrame, CameraState, CameraWatch, Capture,
-    CaptureError, Fraction, FrameLayout, MAX_BUFFERS, Memory, SequenceCounter,
+    BayerDepth, BayerOrder, Camera, CameraError, CameraFormat, CameraFrame, Capture, CaptureError, Fraction,
+    FrameLayout, MAX_BUFFERS, Memory, SequenceCounter,
 };
 use foxglove::messages::{CompressedImage, RawImage};
 
+use super::frames::{ON_THE_WAY, Silence, WITH_DEVICE, of_arrival, of_monotonic};
 use super::{Driver, LiveError, Measurement, Outlet, PATIENCE, PixelBytes, Stamped, again};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
@@ -25,14 +26,6 @@ use crate::stages::preprocess::raw::{BayerPattern, MosaicLayout, RawFormat};
 
 /// Buffers of the kernel: one that is filled, one that is read, two to spare.
 const BUFFERS: u32 = 4;
-/// So many buffers stay with the driver: one that is filled, one to go on with.
-const WITH_DRIVER: usize = 2;
-/// So many more pictures wait on the way to the pipeline.
-const ON_THE_WAY: usize = 4;
-/// A stamp that is so far from the arrival is no stamp of this frame.
-const FAR_NS: i64 = 1_000_000_000;
-/// A camera that gives nothing for so many of its periods is told of.
-const STUCK_PERIODS: u32 = 30;
 
 /// The driver of a rig's camera.
 ///
@@ -110,18 +103,21 @@ struct CameraDriver {
 }
 
 impl CameraDriver {
-    /// Opens the camera and begins to stream, into the memory of another capture where that is given.
-    fn open(&self, bus: Option<&str>, outlet: &Outlet, old: Vec<Box<dyn HostMemory>>) -> Result<Capture, String> {
+    /// Opens the camera and begins to stream, into the memory of an earlier capture where there is some; that is taken when the
+    /// camera is there.
+    fn open(&self, bus: Option<&str>, outlet: &Outlet, old: &mut Vec<Box<dyn HostMemory>>) -> Result<Capture, String> {
         let (camera, layout) = self.camera(bus)?;
         let lent = self.memory(&camera, &layout, outlet, old).map_err(|error| error.to_string())?;
-        if let Some(lent) = lent {
-            match Capture::start(camera, layout, Memory::Lent(lent)) {
+        let (camera, layout) = match lent {
+            None => (camera, layout),
+            Some(lent) => match Capture::start(camera, layout, Memory::Lent(lent)) {
                 Ok(capture) => return Ok(capture),
-                Err(error) => outlet.tell(&format!("pictures are copied: its driver takes no memory of ours: {error}")),
-            }
-            let (camera, layout) = self.camera(bus)?;
-            return Capture::start(camera, layout, Memory::Mapped(BUFFERS)).map_err(|error| error.to_string());
-        }
+                Err(error) => {
+                    outlet.tell(&format!("pictures are copied: its driver takes no memory of ours: {error}"));
+                    self.camera(bus)?
+                }
+            },
+        };
         Capture::start(camera, layout, Memory::Mapped(BUFFERS)).map_err(|error| error.to_string())
     }
 
@@ -164,19 +160,20 @@ impl CameraDriver {
         camera: &Camera,
         layout: &FrameLayout,
         outlet: &Outlet,
-        mut old: Vec<Box<dyn HostMemory>>,
+        old: &mut Vec<Box<dyn HostMemory>>,
     ) -> Result<Option<Vec<Box<dyn HostMemory>>>, CameraError> {
         let Some(pictures) = outlet.pictures() else { return Ok(None) };
         if layout.format == CameraFormat::Mjpeg || !camera.takes_lent_memory()? {
             return Ok(None);
         }
-        let (count, bytes) = ((pictures.held + ON_THE_WAY + WITH_DRIVER).min(MAX_BUFFERS), layout.lent_bytes());
-        old.retain(|memory| memory.bytes().len() >= bytes);
-        while old.len() < count {
+        let (count, bytes) = ((pictures.held + ON_THE_WAY + WITH_DEVICE).min(MAX_BUFFERS), layout.lent_bytes());
+        let mut lent = std::mem::take(old);
+        lent.retain(|memory| memory.bytes().len() >= bytes);
+        while lent.len() < count {
             let Some(memory) = pictures.maker.make(bytes) else { break };
-            old.push(memory);
+            lent.push(memory);
         }
-        Ok((old.len() > WITH_DRIVER).then_some(old))
+        Ok((lent.len() > WITH_DEVICE).then_some(lent))
     }
 
     /// Takes frames until the camera goes away, or the end.
@@ -186,58 +183,39 @@ impl CameraDriver {
         numbers: &mut SequenceCounter,
         outlet: &mut Outlet,
     ) -> Result<(), CaptureError> {
-        let period_ns = (1e9 / self.rate_hz) as i64;
-        let mut watch = CameraWatch::new(period_ns, STUCK_PERIODS, outlet.clock().now_ns());
-        let mut is_stuck = false;
+        let mut silence = Silence::new(self.rate_hz, outlet);
         while !outlet.is_over() {
             let frame = capture.next_frame(PATIENCE)?;
             let now_ns = outlet.clock().now_ns();
             if let Some(frame) = frame {
-                watch.frame(now_ns);
-                self.take(frame, capture, numbers, now_ns, outlet);
+                silence.broken(now_ns);
+                take(frame, capture, numbers, now_ns, outlet);
             }
-            let stuck = matches!(watch.state(now_ns), CameraState::Stuck { .. });
-            if stuck != is_stuck {
-                outlet.tell(if stuck { "gives no frames" } else { "gives frames again" });
-                is_stuck = stuck;
-            }
+            silence.look(now_ns, outlet);
         }
         Ok(())
     }
+}
 
-    fn take(
-        &self,
-        frame: CameraFrame<'_>,
-        capture: &Capture,
-        numbers: &mut SequenceCounter,
-        now_ns: i64,
-        outlet: &mut Outlet,
-    ) {
-        numbers.count(frame.sequence());
-        outlet.counts.missing = numbers.lost;
-        if frame.torn() {
-            outlet.counts.damaged += 1;
-            return;
-        }
-        let raw_ns = frame.stamp_ns();
-        let mapped_ns = outlet.clock().of_monotonic(raw_ns);
-        let is_true = frame.clock() == ClockId::HostMonotonic && raw_ns > 0 && (now_ns - mapped_ns).abs() < FAR_NS;
-        if !is_true {
-            outlet.counts.bad_stamp += 1;
-            if outlet.counts.bad_stamp == 1 {
-                outlet.tell("its stamps cannot be true: pictures have those of their arrival");
-            }
-        }
-        let (mapped_ns, kind) = if is_true { (mapped_ns, frame.kind()) } else { (now_ns, StampKind::Arrival) };
-        let stamped =
-            Stamped { raw_ns, clock: frame.clock(), kind, arrival_ns: now_ns, mapped_ns, uncertainty_ns: 1_000_000 };
-        let layout = *frame.layout();
-        if frame.lent().is_none() || capture.queued_count() < WITH_DRIVER {
-            return send(&layout, PixelBytes::Borrowed(frame.piece(0)), stamped, outlet);
-        }
-        if let Some(bytes) = frame.share() {
-            send(&layout, PixelBytes::Shared(bytes), stamped, outlet);
-        }
+fn take(frame: CameraFrame<'_>, capture: &Capture, numbers: &mut SequenceCounter, now_ns: i64, outlet: &mut Outlet) {
+    numbers.count(frame.sequence());
+    outlet.counts.missing = numbers.lost;
+    if frame.torn() {
+        outlet.counts.damaged += 1;
+        return;
+    }
+    let (raw_ns, clock) = (frame.stamp_ns(), frame.clock());
+    let own = match clock {
+        ClockId::HostMonotonic => of_monotonic(raw_ns, frame.kind(), now_ns, outlet),
+        _ => None,
+    };
+    let stamped = own.unwrap_or_else(|| of_arrival(raw_ns, clock, now_ns, outlet));
+    let layout = *frame.layout();
+    if frame.lent().is_none() || capture.queued_count() < WITH_DEVICE {
+        return send(&layout, PixelBytes::Borrowed(frame.piece(0)), stamped, outlet);
+    }
+    if let Some(bytes) = frame.share() {
+        send(&layout, PixelBytes::Shared(bytes), stamped, outlet);
     }
 }
 
@@ -272,7 +250,7 @@ impl Driver for CameraDriver {
     }
 
     fn run(&mut self, outlet: &mut Outlet, opened: &mut dyn FnMut(Result<(), String>)) {
-        let mut capture = match self.open(None, outlet, Vec::new()) {
+        let mut capture = match self.open(None, outlet, &mut Vec::new()) {
             Ok(capture) => capture,
             Err(error) => return opened(Err(error)),
         };
@@ -284,7 +262,7 @@ impl Driver for CameraDriver {
             outlet.tell(&error.to_string());
             let mut memory = capture.into_memory();
             numbers.restart();
-            let open = || self.open(Some(&bus), outlet, std::mem::take(&mut memory)).ok();
+            let open = || self.open(Some(&bus), outlet, &mut memory).ok();
             let Some(opened) = again(outlet, open) else { return };
             outlet.tell("is back");
             capture = opened;

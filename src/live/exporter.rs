@@ -15,23 +15,16 @@ use catseye_sensors::exporter::{ExportedClock, ExportedFrame, Exporter, Exporter
 use catseye_sensors::memory::{HostMemory, SharedBytes};
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::PixelFormat;
-use catseye_sensors::v4l2::{CameraFormat, CameraState, CameraWatch, SequenceCounter};
+use catseye_sensors::v4l2::{CameraFormat, SequenceCounter};
 use foxglove::messages::RawImage;
 
+use super::frames::{ON_THE_WAY, Silence, WITH_DEVICE, of_arrival, of_monotonic};
 use super::{Driver, LiveError, Measurement, Outlet, PATIENCE, PixelBytes, Stamped, again};
 use crate::log::Channel;
 use crate::log::packet::StampInfo;
 
-/// So many buffers stay with the camera: one that is filled, one to go on with.
-const WITH_CAMERA: u32 = 2;
-/// So many more pictures wait on the way to the pipeline.
-const ON_THE_WAY: u32 = 4;
 /// The most that a library can have.
-const MOST: u32 = 64;
-/// A stamp that is so far from the arrival is no stamp of this picture.
-const FAR_NS: i64 = 1_000_000_000;
-/// A camera that gives nothing for so many of its periods is told of.
-const STUCK_PERIODS: u32 = 30;
+const MOST: usize = 64;
 /// Where nothing but faults comes, or a library does not wait, so long passes from one to the next.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -140,8 +133,8 @@ impl ExporterDriver {
     fn config(&self, outlet: &Outlet) -> String {
         let [width_px, height_px] = self.size_px;
         let fourcc = CameraFormat::Pixels(self.format).fourcc();
-        let held = outlet.pictures().map_or(0, |pictures| u32::try_from(pictures.held).unwrap_or(MOST));
-        let buffers = held.saturating_add(ON_THE_WAY + WITH_CAMERA).min(MOST);
+        let held = outlet.pictures().map_or(0, |pictures| pictures.held);
+        let buffers = held.saturating_add(ON_THE_WAY + WITH_DEVICE).min(MOST);
         let camera = match &self.source {
             RigExporter::Argus(number) => format!("camera={number};"),
             RigExporter::Sipl(name) => format!("camera={name};"),
@@ -159,15 +152,14 @@ impl ExporterDriver {
 
     /// Takes pictures until the camera goes away, or the end.
     fn stream(&self, exporter: &mut Exporter, seen: &mut Seen, outlet: &mut Outlet) -> Result<(), ExporterError> {
-        let period_ns = (1e9 / self.rate_hz) as i64;
-        let mut watch = CameraWatch::new(period_ns, STUCK_PERIODS, outlet.clock().now_ns());
-        let mut is_stuck = false;
+        let mut silence = Silence::new(self.rate_hz, outlet);
         while !outlet.is_over() {
             match exporter.next_frame(PATIENCE) {
                 Ok(Some(frame)) => {
                     let now_ns = outlet.clock().now_ns();
-                    watch.frame(now_ns);
-                    let is_scarce = exporter.buffer_count() - exporter.lent_count() < WITH_CAMERA;
+                    silence.broken(now_ns);
+                    let with_camera = exporter.buffer_count() - exporter.lent_count();
+                    let is_scarce = (with_camera as usize) < WITH_DEVICE;
                     self.take(frame, is_scarce, seen, now_ns, outlet);
                 }
                 Ok(None) => {}
@@ -180,11 +172,7 @@ impl ExporterDriver {
                     std::thread::sleep(PAUSE);
                 }
             }
-            let stuck = matches!(watch.state(outlet.clock().now_ns()), CameraState::Stuck { .. });
-            if stuck != is_stuck {
-                outlet.tell(if stuck { "gives no frames" } else { "gives frames again" });
-                is_stuck = stuck;
-            }
+            silence.look(outlet.clock().now_ns(), outlet);
         }
         Ok(())
     }
@@ -237,22 +225,14 @@ fn stamped(frame: &ExportedFrame, now_ns: i64, outlet: &mut Outlet) -> Stamped {
     let (raw_ns, clock, kind) = (frame.stamp_ns(), frame.clock().id(), frame.kind());
     let bad_before = outlet.counts.bad_stamp;
     let own = match frame.clock() {
-        ExportedClock::Known(ClockId::HostMonotonic) => {
-            let mapped_ns = outlet.clock().of_monotonic(raw_ns);
-            let is_true = raw_ns > 0 && now_ns.saturating_sub(mapped_ns).saturating_abs() < FAR_NS;
-            is_true.then_some(Stamped { raw_ns, clock, kind, arrival_ns: now_ns, mapped_ns, uncertainty_ns: 1_000_000 })
-        }
+        ExportedClock::Known(ClockId::HostMonotonic) => of_monotonic(raw_ns, kind, now_ns, outlet),
         ExportedClock::Known(ClockId::Unknown) => None,
         _ => outlet.map(raw_ns, clock, kind, now_ns),
     };
     own.unwrap_or_else(|| {
         // the mapper of clocks counts for itself
-        outlet.counts.bad_stamp = bad_before + 1;
-        if bad_before == 0 {
-            outlet.tell("its stamps cannot be true: pictures have those of their arrival");
-        }
-        let (kind, mapped_ns) = (StampKind::Arrival, now_ns);
-        Stamped { raw_ns, clock, kind, arrival_ns: now_ns, mapped_ns, uncertainty_ns: 1_000_000 }
+        outlet.counts.bad_stamp = bad_before;
+        of_arrival(raw_ns, clock, now_ns, outlet)
     })
 }
 

@@ -12,6 +12,7 @@ pub mod camera;
 pub mod can;
 pub mod clock;
 pub mod exporter;
+mod frames;
 pub mod gnss;
 pub mod imu;
 pub mod lidar;

@@ -267,6 +267,18 @@ fn mapped_memory_equals_copied() {
     assert_eq!(PinnedBuffer::new(&context, 1, HostKind::Pinned).unwrap().device_address(), None);
 }
 
+/// Kernels read a picture where it lies, and a copy of it.
+fn assert_is_read(context: &Arc<Context>, stream: &Stream, probe: &Kernel, host: &PinnedBuffer) {
+    let bytes = host.len();
+    let [mapped, copied, copy] = [(); 3].map(|()| DeviceBuffer::new(context, bytes).unwrap());
+    run_probe(stream, probe, host.device_address().unwrap(), mapped.address(), bytes, 11).unwrap();
+    stream.upload(host, 0..bytes, &copy, 0).unwrap();
+    run_probe(stream, probe, copy.address(), copied.address(), bytes, 11).unwrap();
+    stream.synchronize().unwrap();
+    assert_eq!(mapped.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+    assert_eq!(copied.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+}
+
 /// As a camera's driver fills them.
 #[test]
 fn pages_of_the_heap_are_read_where_they_lie_and_copied() {
@@ -277,13 +289,7 @@ fn pages_of_the_heap_are_read_where_they_lie_and_copied() {
         let mut host = PinnedBuffer::of_pages(&context, bytes, HostKind::Mapped).unwrap();
         assert_eq!((host.len(), host.as_ptr() as usize % 4096), (bytes, 0));
         host.copy_from_slice(&picture(bytes));
-        let [mapped, copied, copy] = [(); 3].map(|()| DeviceBuffer::new(&context, bytes).unwrap());
-        run_probe(&stream, &probe, host.device_address().unwrap(), mapped.address(), bytes, 11).unwrap();
-        stream.upload(&host, 0..bytes, &copy, 0).unwrap();
-        run_probe(&stream, &probe, copy.address(), copied.address(), bytes, 11).unwrap();
-        stream.synchronize().unwrap();
-        assert_eq!(mapped.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
-        assert_eq!(copied.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+        assert_is_read(&context, &stream, &probe, &host);
     }
     let pinned = PinnedBuffer::of_pages(&context, 1, HostKind::Pinned).unwrap();
     assert_eq!(pinned.device_address(), None);
@@ -306,13 +312,7 @@ fn memory_of_somebody_else_is_read_where_it_lies() {
         let memory = unsafe { ForeignMemory::new(place, bytes, keeper.clone()) };
         let host = PinnedBuffer::of_foreign(&context, memory, HostKind::Mapped).unwrap();
         assert_eq!((host.as_ptr(), host.len()), (place.as_ptr().cast_const(), bytes));
-        let [mapped, copied, copy] = [(); 3].map(|()| DeviceBuffer::new(&context, bytes).unwrap());
-        run_probe(&stream, &probe, host.device_address().unwrap(), mapped.address(), bytes, 11).unwrap();
-        stream.upload(&host, 0..bytes, &copy, 0).unwrap();
-        run_probe(&stream, &probe, copy.address(), copied.address(), bytes, 11).unwrap();
-        stream.synchronize().unwrap();
-        assert_eq!(mapped.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
-        assert_eq!(copied.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+        assert_is_read(&context, &stream, &probe, &host);
     }
     assert_eq!(Arc::strong_count(&keeper), 1);
 }

@@ -414,33 +414,27 @@ fn outcome(report: &LiveReport) -> Outcome {
     if is_cut || is_lossy || report.recording_failed.is_some() { Outcome::Wrong } else { Outcome::Good }
 }
 
+/// What became of a sensor's measurements besides being sent, as scripts read it and as people do.
+fn losses(counts: &SensorCounts) -> [(&'static str, &'static str, u64); 9] {
+    let SensorCounts { sent: _, edge_full, copied, not_recorded, missing, damaged, left_out, bad_stamp, refused, lost } =
+        *counts;
+    [
+        ("missing", "missing", missing),
+        ("damaged", "damaged", damaged),
+        ("left_out", "returns or objects left out", left_out),
+        ("bad_stamp", "with a stamp that cannot be true", bad_stamp),
+        ("refused", "packets refused", refused),
+        ("edge_full", "found the edge full", edge_full),
+        ("copied", "pictures copied", copied),
+        ("not_recorded", "not recorded", not_recorded),
+        ("lost", "times gone", lost),
+    ]
+}
+
 fn say_sensors(report: &LiveReport) {
     for (name, counts) in &report.sensors {
-        let SensorCounts {
-            sent,
-            edge_full,
-            copied,
-            not_recorded,
-            missing,
-            damaged,
-            left_out,
-            bad_stamp,
-            refused,
-            lost,
-        } = counts;
-        let mut line = format!("{name}: {sent} measurements");
-        let parts = [
-            (missing, "missing"),
-            (damaged, "damaged"),
-            (left_out, "returns or objects left out"),
-            (bad_stamp, "with a stamp that cannot be true"),
-            (refused, "packets refused"),
-            (edge_full, "found the edge full"),
-            (copied, "pictures copied"),
-            (not_recorded, "not recorded"),
-            (lost, "times gone"),
-        ];
-        for (count, words) in parts.into_iter().filter(|(count, _)| **count > 0) {
+        let mut line = format!("{name}: {} measurements", counts.sent);
+        for (_, words, count) in losses(counts).into_iter().filter(|(.., count)| *count > 0) {
             line += &format!(", {count} {words}");
         }
         println!("{line}");
@@ -469,22 +463,9 @@ fn deadlines_json(counts: &[DeadlineCount]) -> Value {
 
 fn sensors_json(report: &LiveReport) -> Value {
     let of = |counts: &SensorCounts| {
-        let SensorCounts {
-            sent,
-            edge_full,
-            copied,
-            not_recorded,
-            missing,
-            damaged,
-            left_out,
-            bad_stamp,
-            refused,
-            lost,
-        } = counts;
-        json!({
-            "sent": sent, "edge_full": edge_full, "copied": copied, "not_recorded": not_recorded, "missing": missing, "damaged": damaged,
-            "left_out": left_out, "bad_stamp": bad_stamp, "refused": refused, "lost": lost,
-        })
+        let losses = losses(counts).map(|(key, _, count)| (key, count));
+        let all = losses.into_iter().chain([("sent", counts.sent)]);
+        Value::from_iter(all.map(|(key, count)| (key.to_owned(), Value::from(count))))
     };
     report.sensors.iter().map(|(name, counts)| (name.clone(), of(counts))).collect()
 }

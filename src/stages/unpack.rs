@@ -49,10 +49,8 @@ fn develop(
 ) -> Result<(), RawError> {
     let MosaicLayout { width_px, height_px, format, pattern, stride_bytes } = *layout;
     limits.check(width_px, height_px, PixelFormat::Rgb8)?;
-    if isp.as_ref().is_none_or(|isp| (isp.format, isp.pattern) != (format, pattern)) {
-        *isp = Some(Isp::of_rig(format, pattern, settings));
-    }
-    let Some(isp) = isp else { return Ok(()) };
+    let kept = isp.take().filter(|isp| (isp.format, isp.pattern) == (format, pattern));
+    let isp = isp.insert(kept.unwrap_or_else(|| Isp::of_rig(format, pattern, settings)));
     isp.develop(&RawPicture { bytes, width_px, height_px, stride_bytes }, frame)
 }
 

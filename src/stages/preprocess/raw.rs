@@ -231,11 +231,7 @@ impl Isp {
     /// Settings for a sensor whose samples are linear with a black level of 1/16 of the range: no white balance, the
     /// sensor's own colours, and the tone curve of sRGB.
     pub fn new(format: RawFormat, pattern: BayerPattern) -> Isp {
-        // 256 * 4095 / (4095 - 256), so that the brightest sample stays white
-        let (black_level, gain) = (256, 274);
-        let one = MATRIX_ONE;
-        let matrix = [[one, 0, 0], [0, one, 0], [0, 0, one]];
-        Isp { format, pattern, black_level, gains: [gain; 3], matrix, curve: srgb_curve() }
+        Isp::of_rig(format, pattern, &IspSettings::default())
     }
 
     /// The settings that a rig gives for a camera. White balance is of light above black: the brightest sample stays white.
@@ -409,8 +405,10 @@ mod tests {
     #[test]
     fn a_rig_without_settings_means_the_default_ones() {
         let (format, pattern) = (RawFormat::Raw12, BayerPattern::Bggr);
-        let default = IspSettings::default();
-        assert_eq!(Isp::of_rig(format, pattern, &default), Isp::new(format, pattern));
+        let default = Isp::new(format, pattern);
+        // 256 * 4095 / (4095 - 256), so that the brightest sample stays white
+        assert_eq!((default.black_level, default.gains), (256, [274; 3]));
+        assert_eq!(default.matrix, [[MATRIX_ONE, 0, 0], [0, MATRIX_ONE, 0], [0, 0, MATRIX_ONE]]);
         let colour_matrix = [1.5, -0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.25, 16.0];
         let isp = Isp::of_rig(
             format,

@@ -1,6 +1,6 @@
 /*
  * How all cameras' pictures are fitted or mapped into the network's input, whatever their formats are. `Formats::run` does a
- * piece of work for the format that a picture has; the format's `read` gives four pixels. Blocks are one row high if `Formats::FLAT_BLOCKS`.
+ * piece of work for the format that a picture has, and gives what that gives; the format's `read` gives four pixels. Blocks are one row high if `Formats::FLAT_BLOCKS`.
  */
 #ifndef CATSEYE_FITTING_CUH
 #define CATSEYE_FITTING_CUH
@@ -17,7 +17,7 @@ static __device__ __forceinline__ void resize_quad(const Quad &quad, const Catse
     }
 }
 
-/* `SKIPS` where pixels without weight need not be read. */
+/* Two neighbouring pixels of a row. `SKIPS` where those without weight need not be read. */
 template <bool SKIPS>
 struct Resize {
     CatseyeLine line;
@@ -28,22 +28,21 @@ struct Resize {
     /* Pictures that are an odd number of times as large as the network's input have weight on one pixel alone of a row, or of all
      * four: the others are not looked at. Where a number below is known to be 0, the compiler does the same work but once. */
     template <class Format>
-    __device__ __forceinline__ void run(const CatseyePicture &picture, PixelPair &pixels) const {
+    __device__ __forceinline__ PixelPair run(const CatseyePicture &picture) const {
         if (!SKIPS || __any_sync(__activemask(), (columns.y | columns.w) >> 16)) {
-            mix<Format>(picture, 1, line.lower, pixels);
-        } else if (line.lower_weight != 0) {
-            mix<Format>(picture, 0, line.lower, pixels);
-        } else {
-            mix<Format>(picture, 0, line.upper, pixels);
+            return mix<Format>(picture, 1, line.lower);
         }
+        return line.lower_weight != 0 ? mix<Format>(picture, 0, line.lower) : mix<Format>(picture, 0, line.upper);
     }
 
     template <class Format>
-    __device__ __forceinline__ void mix(const CatseyePicture &picture, uint32_t across, uint32_t lower, PixelPair &pixels) const {
+    __device__ __forceinline__ PixelPair mix(const CatseyePicture &picture, uint32_t across, uint32_t lower) const {
         const Quad first = Format::read(picture, {columns.x, across, line.upper, lower});
         const Quad second = Format::read(picture, {columns.z, across, line.upper, lower});
+        PixelPair pixels;
         resize_quad(first, line, columns.y, pad, pixels.first);
         resize_quad(second, line, columns.w, pad, pixels.second);
+        return pixels;
     }
 };
 
@@ -96,13 +95,15 @@ struct Remap {
     uint32_t pad;
 
     template <class Format>
-    __device__ __forceinline__ void run(const CatseyePicture &picture, PixelPair &pixels) const {
+    __device__ __forceinline__ PixelPair run(const CatseyePicture &picture) const {
         const Spot first = spot_of(picture, places.x, places.y);
         const Spot second = spot_of(picture, places.z, places.w);
         const Quad first_quad = Format::read(picture, first.corners);
         const Quad second_quad = Format::read(picture, second.corners);
+        PixelPair pixels;
         remap_quad(first_quad, first, pad, pixels.first);
         remap_quad(second_quad, second, pad, pixels.second);
+        return pixels;
     }
 };
 
@@ -116,21 +117,33 @@ static __device__ __forceinline__ CatseyeLine line_of(const CatseyeResizeParams 
     return ((const CatseyeLine *)p.lines)[(uint64_t)blockIdx.z * p.batch.height + y];
 }
 
-/* Two neighbouring pixels of row y of a picture that is there. */
-template <class Formats>
-static __device__ __forceinline__ void resize_pair(const CatseyeResizeParams &p, const Resize<Formats::SKIPS> &resize,
-                                                   const CatseyePicture &picture, uint32_t camera, uint32_t pair, uint32_t y) {
-    PixelPair pixels;
-    if ((resize.line.upper_weight | resize.line.lower_weight) == 0) {
-        pixels = all_pixels(p.batch.pad);
-    } else {
-        Formats::run(resize, picture, pixels);
-    }
-    store_pixels(p.batch, camera, 2 * pair, y, pixels);
+static __device__ __forceinline__ bool is_border(const CatseyeLine &line) {
+    return (line.upper_weight | line.lower_weight) == 0;
 }
 
-/* The kernel for cameras without a map. A thread makes the same pair of `Formats::RESIZE_ROWS` rows, so that it finds out but once
- * where it is. */
+/* The same pair of pixels of some rows, written. A thread finds out but once where it is and which format the picture has: with a
+ * loop for each format no register is held for another one. */
+template <bool SKIPS>
+struct ResizeRows {
+    const CatseyeResizeParams &p;
+    uint32_t camera;
+    uint32_t pair;
+    uint32_t first_row;
+    uint32_t end_row;
+    uint4 columns;
+
+    template <class Format>
+    __device__ __forceinline__ void run(const CatseyePicture &picture) const {
+#pragma unroll 1
+        for (uint32_t y = first_row; y < end_row; ++y) {
+            const Resize<SKIPS> resize = {line_of(p, y), columns, p.batch.pad};
+            const PixelPair pixels = is_border(resize.line) ? all_pixels(p.batch.pad) : resize.template run<Format>(picture);
+            store_pixels(p.batch, camera, 2 * pair, y, pixels);
+        }
+    }
+};
+
+/* The kernel for cameras without a map. A thread makes a pair of pixels of `Formats::RESIZE_ROWS` rows. */
 template <class Formats>
 static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams &p) {
     const uint32_t pair = blockIdx.x * blockDim.x + threadIdx.x;
@@ -141,30 +154,18 @@ static __device__ __forceinline__ void resize_cameras(const CatseyeResizeParams 
     }
     const uint32_t camera = p.cameras[blockIdx.z];
     const CatseyePicture picture = ((const CatseyePicture *)p.pictures)[camera];
-    const CatseyeColumn *columns = (const CatseyeColumn *)p.columns + ((uint64_t)blockIdx.z * pairs + pair) * 2;
-    Resize<Formats::SKIPS> resize;
-    if constexpr (Formats::RESIZE_ROWS == 1) {
-        resize.line = line_of(p, first_row);
-        resize.columns = __ldg((const uint4 *)columns);
-        resize.pad = p.batch.pad;
-        if (picture.kind == CATSEYE_PICTURE_ABSENT) {
-            store_nothing(p.batch, camera, 2 * pair, first_row);
-            return;
+    const uint4 *columns = (const uint4 *)((const CatseyeColumn *)p.columns + ((uint64_t)blockIdx.z * pairs + pair) * 2);
+    const uint32_t end_row = min(first_row + Formats::RESIZE_ROWS, p.batch.height);
+    if (picture.kind == CATSEYE_PICTURE_ABSENT) {
+        for (uint32_t y = first_row; y < end_row; ++y) {
+            store_nothing(p.batch, camera, 2 * pair, y);
         }
-        resize_pair<Formats>(p, resize, picture, camera, pair, first_row);
+    } else if constexpr (Formats::RESIZE_ROWS == 1) {
+        const Resize<Formats::SKIPS> resize = {line_of(p, first_row), __ldg(columns), p.batch.pad};
+        const PixelPair pixels = is_border(resize.line) ? all_pixels(p.batch.pad) : Formats::run(resize, picture);
+        store_pixels(p.batch, camera, 2 * pair, first_row, pixels);
     } else {
-        resize.columns = __ldg((const uint4 *)columns);
-        resize.pad = p.batch.pad;
-        const uint32_t end = min(first_row + Formats::RESIZE_ROWS, p.batch.height);
-#pragma unroll 1
-        for (uint32_t y = first_row; y < end; ++y) {
-            if (picture.kind == CATSEYE_PICTURE_ABSENT) {
-                store_nothing(p.batch, camera, 2 * pair, y);
-                continue;
-            }
-            resize.line = line_of(p, y);
-            resize_pair<Formats>(p, resize, picture, camera, pair, y);
-        }
+        Formats::run(ResizeRows<Formats::SKIPS>{p, camera, pair, first_row, end_row, __ldg(columns)}, picture);
     }
 }
 
@@ -198,9 +199,7 @@ static __device__ __forceinline__ void remap_cameras(const CatseyeResizeParams &
         store_nothing(p.batch, camera, 2 * pair, y);
         return;
     }
-    PixelPair pixels;
-    Formats::run(remap, picture, pixels);
-    store_pixels(p.batch, camera, 2 * pair, y, pixels);
+    store_pixels(p.batch, camera, 2 * pair, y, Formats::run(remap, picture));
 }
 
 #endif

@@ -7,36 +7,43 @@ struct Formats {
     static constexpr uint32_t RESIZE_ROWS = CATSEYE_RESIZE_ROWS;
 
     template <class Work>
-    static __device__ __forceinline__ void run(const Work &work, const CatseyePicture &picture, PixelPair &pixels) {
+    static __device__ __forceinline__ auto run(const Work &work, const CatseyePicture &picture) {
         if (picture.kind == CATSEYE_PICTURE_COLOURS) {
-            return work.template run<Colours<3>>(picture, pixels);
+            return work.template run<Colours<3>>(picture);
         }
         if (picture.kind == CATSEYE_PICTURE_GREY) {
-            return work.template run<Grey>(picture, pixels);
+            return work.template run<Grey>(picture);
         }
-        picture.full_range ? run_chroma<true>(work, picture, pixels) : run_chroma<false>(work, picture, pixels);
+        return picture.full_range ? run_chroma<true>(work, picture) : run_chroma<false>(work, picture);
     }
 
     template <bool FULL_RANGE, class Work>
-    static __device__ __forceinline__ void run_chroma(const Work &work, const CatseyePicture &picture, PixelPair &pixels) {
+    static __device__ __forceinline__ auto run_chroma(const Work &work, const CatseyePicture &picture) {
         switch (picture.kind) {
         case CATSEYE_PICTURE_NV12:
-            return work.template run<Chroma<FULL_RANGE, 1, 2, 1, true>>(picture, pixels);
+            return work.template run<Chroma<FULL_RANGE, 1, 2, 1, true>>(picture);
         case CATSEYE_PICTURE_NV12_ODD:
-            return work.template run<Chroma<FULL_RANGE, 1, 2, 1, false>>(picture, pixels);
+            return work.template run<Chroma<FULL_RANGE, 1, 2, 1, false>>(picture);
         case CATSEYE_PICTURE_I420:
-            return work.template run<Chroma<FULL_RANGE, 1, 1, 1, false>>(picture, pixels);
+            return work.template run<Chroma<FULL_RANGE, 1, 1, 1, false>>(picture);
         default:
-            return work.template run<Chroma<FULL_RANGE, 2, 4, 0, false>>(picture, pixels);
+            return work.template run<Chroma<FULL_RANGE, 2, 4, 0, false>>(picture);
         }
     }
 };
 
-/* The bounds leave 40 registers and 48: so many that hardly any is spilled, so few that enough warps are there. */
-extern "C" __global__ void __launch_bounds__(CATSEYE_RESIZE_THREADS, 6) catseye_resize(const CATSEYE_PARAM CatseyeResizeParams p) {
+/* All threads that a multiprocessor holds find room on it: with 40 registers each on Orin, with 32 on Hopper. */
+#if __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 870 || __CUDA_ARCH__ == 890
+#define CATSEYE_FULL_BLOCKS (1536 / CATSEYE_RESIZE_THREADS)
+#else
+#define CATSEYE_FULL_BLOCKS (2048 / CATSEYE_RESIZE_THREADS)
+#endif
+extern "C" __global__ void __launch_bounds__(CATSEYE_RESIZE_THREADS, CATSEYE_FULL_BLOCKS)
+    catseye_resize(const CATSEYE_PARAM CatseyeResizeParams p) {
     resize_cameras<Formats>(p);
 }
 
+/* 48 registers: so many that hardly any is spilled, so few that enough warps are there. */
 extern "C" __global__ void __launch_bounds__(CATSEYE_RESIZE_THREADS, 5) catseye_remap(const CATSEYE_PARAM CatseyeResizeParams p) {
     remap_cameras<Formats>(p);
 }

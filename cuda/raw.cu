@@ -260,16 +260,16 @@ struct Formats {
     static constexpr uint32_t RESIZE_ROWS = 1;
 
     template <class Work>
-    static __device__ __forceinline__ void run(const Work &work, const CatseyePicture &picture, PixelPair &pixels) {
+    static __device__ __forceinline__ auto run(const Work &work, const CatseyePicture &picture) {
         switch (picture.kind) {
         case CATSEYE_PICTURE_RAW10:
-            return work.template run<Bayer<Words<10>>>(picture, pixels);
+            return work.template run<Bayer<Words<10>>>(picture);
         case CATSEYE_PICTURE_RAW12:
-            return work.template run<Bayer<Words<12>>>(picture, pixels);
+            return work.template run<Bayer<Words<12>>>(picture);
         case CATSEYE_PICTURE_RAW10_PACKED:
-            return work.template run<Bayer<Raw10Packed>>(picture, pixels);
+            return work.template run<Bayer<Raw10Packed>>(picture);
         default:
-            return work.template run<Bayer<Raw12Packed>>(picture, pixels);
+            return work.template run<Bayer<Raw12Packed>>(picture);
         }
     }
 };

@@ -145,6 +145,7 @@ fn warm_ticks_allocate_nothing_and_both_ways_to_the_device_give_the_same() {
     for transfer in [Transfer::Copy, Transfer::Mapped] {
         let (mut node, pool) = node(folder.path(), transfer);
         go_round(&mut node, &pool, 10);
+        // what the device has free counts all processes: nobody else may use it meanwhile
         let before = (allocations(), context.free_bytes().unwrap());
         let last = go_round(&mut node, &pool, 199);
         // the results that are kept for the comparison are two: both ticks of the last turn

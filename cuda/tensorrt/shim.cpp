@@ -663,7 +663,7 @@ CatseyeTrtStatus set_effort(nv::IBuilderConfig &config, CatseyeTrtBuildOptions c
     }
 #else
     if (options.level >= 0) {
-        log.error("builder optimisation levels begin with TensorRT 8.6");
+        log.error("builder optimisation levels need a catseye that was compiled with headers of TensorRT 8.6 or newer");
         return CATSEYE_TRT_UNSUPPORTED;
     }
 #endif

@@ -1,6 +1,7 @@
 /*
  * How all cameras' pictures are fitted or mapped into the network's input, whatever their formats are. `Formats::run` does a
- * piece of work for the format that a picture has, and gives what that gives; the format's `read` gives four pixels. Blocks are one row high if `Formats::FLAT_BLOCKS`.
+ * piece of work for the format that a picture has, and gives what that gives; the format's `read` gives four pixels. Blocks are one
+ * row high if `Formats::FLAT_BLOCKS`.
  */
 #ifndef CATSEYE_FITTING_CUH
 #define CATSEYE_FITTING_CUH

@@ -65,7 +65,7 @@ struct Build {
     /// Size of the pictures, as 640x384, for models that leave it open.
     #[arg(long, value_name = "WxH", value_parser = super::replay::parse_size)]
     input_size: Option<(u32, u32)>,
-    /// Effort, from 0 (a fast build) to 5 (a fast engine); from TensorRT 8.6 on.
+    /// Effort, from 0 (a fast build) to 5 (a fast engine); from TensorRT 8.6 on, in a catseye compiled with headers as new.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=5))]
     level: Option<u8>,
     /// Limit of the scratch memory of one layer.

@@ -30,7 +30,8 @@ pub struct BuildOptions {
     pub precision: Precision,
     /// Lets matrix products round their operands to 10 bits on Ampere and later. TensorRT's own default, not catseye's.
     pub tf32: bool,
-    /// Builder optimisation level, 0 (a fast build) to 5 (a fast engine), from TensorRT 8.6 on; none for TensorRT's own.
+    /// Builder optimisation level, 0 (a fast build) to 5 (a fast engine), from headers and libraries of
+    /// TensorRT 8.6 on; none for TensorRT's own.
     pub level: Option<u8>,
     /// Limit of the scratch memory of one layer, in bytes; none for TensorRT's own.
     pub workspace_bytes: Option<u64>,

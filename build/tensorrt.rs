@@ -1,8 +1,12 @@
-//! Compiles the C face of TensorRT, `cuda/tensorrt/shim.cpp`, once for each major version whose headers are at hand, and
-//! translates its header to `tensorrt_abi.rs`. TensorRT itself is not linked: its libraries are opened at run time.
+//! Compiles the C face of TensorRT, `cuda/tensorrt/shim.cpp`, once for each version whose headers are at hand, and translates its
+//! header to `tensorrt_abi.rs`. TensorRT itself is not linked: its libraries are opened at run time, each by the newest headers
+//! that are not newer than it, since interfaces only grow within a major.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// A major and a minor version.
+type Version = (u32, u32);
 
 /// The majors that the shim knows; `catseye_trt8` and so on are set for those that are compiled in.
 const MAJORS: [u32; 3] = [8, 10, 11];
@@ -27,11 +31,13 @@ pub fn write(out: &Path) -> Result<(), String> {
     }
     let folders = header_folders();
     let headers = find_headers(&folders)?;
-    for (major, folder) in &headers {
-        compile(*major, folder)?;
+    for (version, folder) in &headers {
+        compile(*version, folder)?;
+    }
+    for major in MAJORS.into_iter().filter(|major| headers.keys().any(|(of_headers, _)| of_headers == major)) {
         println!("cargo::rustc-cfg=catseye_trt{major}");
     }
-    write_bindings(out)
+    write_bindings(out, headers.keys())
 }
 
 fn header_folders() -> Vec<PathBuf> {
@@ -41,14 +47,15 @@ fn header_folders() -> Vec<PathBuf> {
     }
 }
 
-/// The first folder of each major. Of one major the oldest headers serve most libraries, so that order is the user's.
-fn find_headers(folders: &[PathBuf]) -> Result<BTreeMap<u32, PathBuf>, String> {
+/// The first folder of each version.
+fn find_headers(folders: &[PathBuf]) -> Result<BTreeMap<Version, PathBuf>, String> {
     let mut headers = BTreeMap::new();
     for folder in folders {
         let version = folder.join("NvInferVersion.h");
         let Ok(text) = std::fs::read_to_string(&version) else { continue };
         println!("cargo::rerun-if-changed={}", version.display());
-        let major = define(&text, "NV_TENSORRT_MAJOR").ok_or(format!("{}: no version in it", version.display()))?;
+        let number = |name| define(&text, name).ok_or(format!("{}: no {name} in it", version.display()));
+        let (major, minor) = (number("NV_TENSORRT_MAJOR")?, number("NV_TENSORRT_MINOR")?);
         if !MAJORS.contains(&major) {
             println!("cargo::warning={}: TensorRT {major} is not supported, but 8, 10 and 11 are", folder.display());
             continue;
@@ -58,7 +65,7 @@ fn find_headers(folders: &[PathBuf]) -> Result<BTreeMap<u32, PathBuf>, String> {
                 return Err(format!("{} is not beside {}", name, version.display()));
             }
         }
-        headers.entry(major).or_insert_with(|| folder.clone());
+        headers.entry((major, minor)).or_insert_with(|| folder.clone());
     }
     if headers.is_empty() {
         let looked: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
@@ -67,7 +74,7 @@ fn find_headers(folders: &[PathBuf]) -> Result<BTreeMap<u32, PathBuf>, String> {
              Ubuntu, JetPack and DRIVE OS: apt install libnvinfer-headers-dev libnvonnxparsers-dev. Elsewhere: unpack a \
              TensorRT archive, or take `include` of github.com/NVIDIA/TensorRT and NvOnnxParser.h of \
              github.com/onnx/onnx-tensorrt into one folder, and set {VARIABLE} to it. Several folders, separated by `:`, \
-             put several majors into one program. The libraries are not needed for building.",
+             put several versions into one program. The libraries are not needed for building.",
             looked.join(", ")
         ));
     }
@@ -92,7 +99,12 @@ fn define(text: &str, name: &str) -> Option<u32> {
     None
 }
 
-fn compile(major: u32, headers: &Path) -> Result<(), String> {
+/// What the names of a version's shim begin with, as `shim.cpp` makes them.
+fn shim_name((major, minor): Version) -> String {
+    format!("catseye_trt{major}_{minor}")
+}
+
+fn compile(version: Version, headers: &Path) -> Result<(), String> {
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -106,10 +118,11 @@ fn compile(major: u32, headers: &Path) -> Result<(), String> {
         .flag("-fvisibility=hidden")
         .cargo_warnings(true);
     let failed = |error| format!("cuda/tensorrt/shim.cpp with {}: {error}", headers.display());
-    build.try_compile(&format!("catseye_trt{major}")).map_err(failed)
+    build.try_compile(&shim_name(version)).map_err(failed)
 }
 
-fn write_bindings(out: &Path) -> Result<(), String> {
+/// `shim.h` in Rust, and `SHIMS`, the functions that give the tables.
+fn write_bindings<'v>(out: &Path, versions: impl Iterator<Item = &'v Version>) -> Result<(), String> {
     let bindings = bindgen::Builder::default()
         .header("cuda/tensorrt/shim.h")
         .clang_arg("-DCATSEYE_BINDGEN")
@@ -119,6 +132,12 @@ fn write_bindings(out: &Path) -> Result<(), String> {
         .use_core()
         .generate()
         .map_err(|error| format!("cuda/tensorrt/shim.h: {error}"))?;
+    let functions: Vec<String> = versions.map(|version| format!("{}_api", shim_name(*version))).collect();
+    let shims = format!(
+        "unsafe extern \"C\" {{ {} }}\npub const SHIMS: &[unsafe extern \"C\" fn() -> *const CatseyeTrtApi] = &[{}];\n",
+        functions.iter().map(|name| format!("fn {name}() -> *const CatseyeTrtApi;")).collect::<String>(),
+        functions.join(", ")
+    );
     let path = out.join("tensorrt_abi.rs");
-    std::fs::write(&path, bindings.to_string()).map_err(|error| format!("{}: {error}", path.display()))
+    std::fs::write(&path, format!("{bindings}\n{shims}")).map_err(|error| format!("{}: {error}", path.display()))
 }

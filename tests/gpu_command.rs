@@ -156,3 +156,29 @@ fn models_and_folders_that_cannot_be_are_refused_by_name() {
     command.args(["engine", "build", "net.onnx"]).current_dir(folder).env("CATSEYE_TENSORRT_LIB", "/nowhere");
     assert_fails(&command.output().unwrap(), &["/nowhere"]);
 }
+
+/// Eight bits by calibration, on the network that comes with catseye: ranges that cut the scores off leave no box at all.
+#[test]
+fn a_calibrated_network_sees_what_it_saw() {
+    if !has_tensorrt() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/road.onnx"), folder.join("road.onnx")).unwrap();
+    for (scenario, log) in [("random-101", "seen.mcap"), ("random-105", "drive.mcap")] {
+        assert_works(&catseye(folder, &["sim", scenario, "--duration", "5", "-o", log]));
+    }
+    let build = ["engine", "build", "road.onnx", "--level", "0", "--precision"];
+    assert_works(&catseye(folder, &[&build[..], &["fp32"]].concat()));
+    let calibrate = ["int8", "--calibrate", "seen.mcap", "--calibration-pictures", "50"];
+    assert_works(&catseye(folder, &[&build[..], &calibrate].concat()));
+    assert!(std::fs::metadata(of_engine(folder, "calibration")).unwrap().len() > 0);
+    for precision in ["fp32", "int8"] {
+        let replay = ["replay", "drive.mcap", "--model", "road.onnx", "--backend", "tensorrt", "--no-report"];
+        let how = ["--precision", precision, "--output-dir", precision];
+        assert_works(&catseye(folder, &[&replay[..], &how].concat()));
+    }
+    let near = ["--tolerant", "--min-iou", "0.7", "--max-score-difference", "0.2", "--min-share", "0.9"];
+    assert_works(&catseye(folder, &[&["diff", "fp32/run.mcap", "int8/run.mcap"], &near[..]].concat()));
+}

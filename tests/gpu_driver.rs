@@ -3,7 +3,11 @@
 #![cfg(feature = "cuda")]
 #![allow(unsafe_code)] // a mapping of memory, as a camera's library makes one
 
+#[path = "common/exported.rs"]
+mod exported;
+
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
@@ -15,7 +19,8 @@ use catseye::gpu::{
     Stream, Transfer, TransferMode, measure_mapped,
 };
 
-use catseye_sensors::memory::ForeignMemory;
+use catseye_sensors::memory::{ForeignHandle, ForeignMemory, HandleKind};
+use exported::Exported;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -315,6 +320,59 @@ fn memory_of_somebody_else_is_read_where_it_lies() {
         assert_is_read(&context, &stream, &probe, &host);
     }
     assert_eq!(Arc::strong_count(&keeper), 1);
+}
+
+/// As the buffers of a camera are, which a handle stands for: what lies behind it is read, by its own address.
+#[test]
+fn memory_behind_a_handle_is_imported() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let stream = Stream::new(&context, Priority::Normal).unwrap();
+    let bytes = 3 << 16;
+    let exported = Exported::new(&context, &picture(bytes), 4096);
+    // other bytes, so that it shows whose are read
+    let keeper = Arc::new(Mapped::new(&vec![0; bytes]));
+    for kind in [HostKind::Mapped, HostKind::Pinned] {
+        let host = PinnedBuffer::of_foreign(&context, foreign(&keeper, exported.handle()), kind).unwrap();
+        assert!(host.is_imported() && host.iter().all(|byte| *byte == 0));
+        let seen = DeviceBuffer::new(&context, bytes).unwrap();
+        run_probe(&stream, &probe, host.device_address().unwrap(), seen.address(), bytes, 11).unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!(seen.to_vec().unwrap(), expected(&picture(bytes), 11, 1));
+    }
+    assert_eq!(Arc::strong_count(&keeper), 1);
+}
+
+/// A camera of a kind that this driver does not import: its pages are registered, as without a handle.
+#[test]
+fn a_handle_that_the_driver_does_not_take_leaves_the_pages() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let stream = Stream::new(&context, Priority::Normal).unwrap();
+    let bytes = 3 << 16;
+    let keeper = Arc::new(Mapped::new(&picture(bytes)));
+    let file = memfd_create("none", MemfdFlags::CLOEXEC).unwrap();
+    let fd = file.as_raw_fd();
+    let of = |kind, offset| ForeignHandle { kind, bytes: bytes as u64, offset };
+    let refused = [
+        of(HandleKind::DmaBuf(fd), 0),
+        of(HandleKind::OpaqueFd(fd), 0),
+        // not all of it lies behind the handle
+        of(HandleKind::OpaqueFd(fd), 1),
+        of(HandleKind::OpaqueFd(fd), u64::MAX),
+    ];
+    for handle in refused {
+        let host = PinnedBuffer::of_foreign(&context, foreign(&keeper, handle), HostKind::Mapped).unwrap();
+        assert!(!host.is_imported());
+        assert_is_read(&context, &stream, &probe, &host);
+    }
+    assert_eq!(context.check(), Ok(()), "the device goes on");
+    assert!(rustix::fs::fstat(&file).is_ok(), "the descriptor is its owner's");
+}
+
+fn foreign(keeper: &Arc<Mapped>, handle: ForeignHandle) -> ForeignMemory {
+    // SAFETY: the mapping is as long, its keeper is passed, and the handle's descriptor is open. What lies behind it is the device's.
+    unsafe { ForeignMemory::new(keeper.0, keeper.1, keeper.clone()).with_handle(handle) }
 }
 
 /// Bytes in a file of memory, shared.

@@ -5,6 +5,9 @@
 mod common;
 #[path = "common/counting.rs"]
 mod counting;
+#[allow(unsafe_code)] // functions of the driver
+#[path = "common/exported.rs"]
+mod exported;
 
 use std::path::Path;
 use std::process::Command;
@@ -28,10 +31,13 @@ use catseye::stages::infer::{BackendChoice, EnginePrecision, Model, picture_size
 use catseye::stages::network::Network;
 use catseye::tap::{Output, Sink, Tap, TapError};
 use catseye_calibration::rig::{self, OnGpuFault, Rig};
-use catseye_sensors::picture::{Frame, PixelFormat};
+use catseye_sensors::memory::{ForeignMemory, MemoryMaker, SharedBytes};
+use catseye_sensors::picture::{Frame, Limits, PixelFormat, RawLayout, show_raw};
 use common::small::workplace;
 use common::{Drive, Run, Seen, drive, opened, run, shared, with_model};
 use counting::allocations;
+use exported::Exported;
+use foxglove::bytes::Bytes;
 
 /// Tells a test that it runs in a process of its own, and in which folder.
 const FOLDER: &str = "CATSEYE_TEST_FOLDER";
@@ -159,6 +165,54 @@ fn warm_ticks_allocate_nothing_and_both_ways_to_the_device_give_the_same() {
 }
 
 /// Runs a test of this file in a process of its own: a lost GPU is lost for all of a process.
+/// As from a camera whose buffers the device imports: nothing is copied, and what it sees is what lies behind the handle.
+#[test]
+#[allow(unsafe_code)] // memory that is somebody else's
+fn a_picture_in_imported_memory_is_seen_as_any_other() {
+    let Some(context) = device() else { return };
+    let folder = place();
+    for transfer in [Transfer::Copy, Transfer::Mapped] {
+        let (mut node, pool) = node(folder.path(), transfer);
+        let expected = go_round(&mut node, &pool, 3);
+        let copied = node.copied_bytes()[0];
+
+        let mut slots = [0, 1, 2, 3].map(|_| pool.acquire().unwrap());
+        let picture = slots[0].payload.cameras[0].frame.data().to_vec();
+        let exported = Exported::new(&context, &picture, 256);
+        for slot in &mut slots {
+            // other bytes, so that it shows whose are read
+            let keeper = Arc::new(vec![0_u8; picture.len()]);
+            let start = std::ptr::NonNull::from(keeper.as_slice()).cast();
+            // SAFETY: so many bytes lie there while the keeper lives, and the descriptor is open.
+            let memory =
+                unsafe { ForeignMemory::new(start, keeper.len(), keeper.clone()).with_handle(exported.handle()) };
+            let memory = Arc::new(node.slot_memory().adopt(memory).unwrap());
+            let bytes = SharedBytes::in_memory(Bytes::from_owner(Lent(keeper)), memory);
+            let layout = RawLayout {
+                width_px: 64,
+                height_px: 48,
+                format: PixelFormat::Rgb8,
+                full_range: true,
+                stride_bytes: None,
+            };
+            show_raw(&layout, bytes, &mut slot.payload.cameras[0].frame, &Limits::default()).unwrap();
+        }
+        drop(slots);
+        assert_eq!(go_round(&mut node, &pool, 3), expected);
+        let spared = if transfer == Transfer::Copy { picture.len() } else { 0 };
+        assert_eq!(copied - node.copied_bytes()[0], spared);
+    }
+}
+
+/// Bytes that somebody keeps.
+struct Lent(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 fn apart(test: &str, folder: &Path) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture"]).env(FOLDER, folder);

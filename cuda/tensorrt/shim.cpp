@@ -1,29 +1,32 @@
-// Implements shim.h over the headers of one TensorRT major. Compiled once for each major: namespaces and handles are renamed
+// Implements shim.h over the headers of one TensorRT version. Compiled once for each version: namespaces and handles are renamed
 // so that several of them live in one program without their inline functions being taken for one another.
 #include "NvInferVersion.h"
 
-#define CATSEYE_JOIN_(a, b, c) a##b##c
-#define CATSEYE_JOIN(a, b, c) CATSEYE_JOIN_(a, b, c)
-#define nvinfer1 CATSEYE_JOIN(catseye_nvinfer, NV_TENSORRT_MAJOR, )
-#define nvonnxparser CATSEYE_JOIN(catseye_nvonnxparser, NV_TENSORRT_MAJOR, )
+#define CATSEYE_JOIN_(before, major, minor, after) before##major##_##minor##after
+#define CATSEYE_JOIN(before, major, minor, after) CATSEYE_JOIN_(before, major, minor, after)
+#define CATSEYE_NAME(before, after) CATSEYE_JOIN(before, NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR, after)
+#define nvinfer1 CATSEYE_NAME(catseye_nvinfer, )
+#define nvonnxparser CATSEYE_NAME(catseye_nvonnxparser, )
 #include "NvInfer.h"
 #include "NvOnnxParser.h"
 
-#define CatseyeTrtLibrary CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Library)
-#define CatseyeTrtBuilder CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Builder)
-#define CatseyeTrtRuntime CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Runtime)
-#define CatseyeTrtEngine CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Engine)
-#define CatseyeTrtContext CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Context)
-#define CatseyeTrtBlob CATSEYE_JOIN(CatseyeTrt, NV_TENSORRT_MAJOR, Blob)
+#define CatseyeTrtLibrary CATSEYE_NAME(CatseyeTrt, Library)
+#define CatseyeTrtBuilder CATSEYE_NAME(CatseyeTrt, Builder)
+#define CatseyeTrtRuntime CATSEYE_NAME(CatseyeTrt, Runtime)
+#define CatseyeTrtEngine CATSEYE_NAME(CatseyeTrt, Engine)
+#define CatseyeTrtContext CATSEYE_NAME(CatseyeTrt, Context)
+#define CatseyeTrtBlob CATSEYE_NAME(CatseyeTrt, Blob)
 #include "shim.h"
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -232,6 +235,28 @@ CatseyeTrtStatus open_parser(CatseyeTrtLibrary &library, char const *path) {
     }
     library.create_parser = symbol<CreateParserFn>(library.parser, "createNvOnnxParser_INTERNAL", library.log);
     return library.create_parser == nullptr ? CATSEYE_TRT_NO_SYMBOL : CATSEYE_TRT_OK;
+}
+
+CatseyeTrtStatus library_probe(char const *nvinfer, CatseyeTrtLogFn sink, void *user, int32_t *major, int32_t *minor,
+                               int32_t *patch) {
+    Log log(sink, user);
+    return guarded(log, [&] {
+        SharedLibrary library = open_library(nvinfer, log);
+        if (!library) {
+            return CATSEYE_TRT_NOT_FOUND;
+        }
+        auto version = symbol<VersionFn>(library, "getInferLibVersion", log);
+        if (version == nullptr) {
+            return CATSEYE_TRT_NO_SYMBOL;
+        }
+        Version const found = decode_version(version());
+        *major = found.major;
+        *minor = found.minor;
+        *patch = found.patch;
+        // it is opened again at once, and loading it takes long
+        static_cast<void>(library.release());
+        return CATSEYE_TRT_OK;
+    });
 }
 
 CatseyeTrtStatus open_all(CatseyeTrtLibrary &library, char const *nvinfer, char const *parser, char const *plugin) {
@@ -517,31 +542,124 @@ CatseyeTrtStatus builder_set_batch(CatseyeTrtBuilder *builder, int32_t batch) {
 }
 
 #if CATSEYE_TRT_HAS_CALIBRATION
-// Entropy calibration: TensorRT asks for batches until there are none, or takes the table of an earlier calibration.
-class Calibrator final : public nv::IInt8EntropyCalibrator2 {
+// TensorRT asks for batches until there are none, unless it is given a table of ranges. What it makes of them is the base's.
+template <typename Base> class Calibrator final : public Base {
 public:
-    explicit Calibrator(CatseyeTrtBuildOptions const &options) : options_(options) {}
+    Calibrator(CatseyeTrtBuildOptions const &options, int32_t batch, std::string &table)
+        : options_(options), batch_(batch), table_(table) {}
 
-    int32_t getBatchSize() const noexcept override { return 1; }
+    int32_t getBatchSize() const noexcept override { return batch_; }
 
     bool getBatch(void *addresses[], char const *names[], int32_t count) noexcept override {
         return options_.batch != nullptr && options_.batch(options_.user, names, addresses, count) != 0;
     }
 
     void const *readCalibrationCache(size_t &bytes) noexcept override {
-        bytes = options_.calibration_table_bytes;
-        return options_.calibration_table;
+        bytes = table_.size();
+        return table_.empty() ? nullptr : table_.data();
     }
 
+    // also called with a table that was read
     void writeCalibrationCache(void const *table, size_t bytes) noexcept override {
-        if (options_.table != nullptr) {
-            options_.table(options_.user, table, bytes);
+        try {
+            if (table_.empty()) {
+                table_.assign(static_cast<char const *>(table), bytes);
+            }
+        } catch (...) {
         }
     }
 
 private:
     CatseyeTrtBuildOptions const &options_;
+    int32_t batch_;
+    std::string &table_;
 };
+
+// Reads the table and, where it is empty, writes it.
+std::unique_ptr<nv::IInt8Calibrator> calibrator(CatseyeTrtBuilder const &builder, CatseyeTrtBuildOptions const &options,
+                                                std::string &table) {
+    nv::INetworkDefinition &network = *builder.network;
+    int32_t const batch = network.getNbInputs() > 0 ? static_cast<int32_t>(network.getInput(0)->getDimensions().d[0]) : 1;
+    if (options.ranges == CATSEYE_TRT_RANGES_ENTROPY) {
+        return std::unique_ptr<nv::IInt8Calibrator>(new Calibrator<nv::IInt8EntropyCalibrator2>(options, batch, table));
+    }
+    return std::unique_ptr<nv::IInt8Calibrator>(new Calibrator<nv::IInt8MinMaxCalibrator>(options, batch, table));
+}
+
+bool has_weights(nv::ILayer const &layer) noexcept {
+    nv::LayerType const type = layer.getType();
+    return type == nv::LayerType::kCONVOLUTION || type == nv::LayerType::kDECONVOLUTION ||
+           type == nv::LayerType::kMATRIX_MULTIPLY;
+}
+
+// Tensors that eight bits spoil: those of the first convolutions, whose errors reach all others, and all from the last convolutions on,
+// where scores below one stand beside coordinates in the hundreds.
+std::set<std::string> sensitive_tensors(nv::INetworkDefinition &network) {
+    constexpr int32_t FIRST_CONVOLUTIONS = 3;
+    std::set<std::string> found;
+    auto const add = [&](nv::ILayer const &layer) {
+        for (int32_t output = 0; output < layer.getNbOutputs(); ++output) {
+            found.insert(layer.getOutput(output)->getName());
+        }
+    };
+    // convolutions before a tensor, for those that hang on an input; layers stand in the order in which they work
+    std::map<nv::ITensor const *, int32_t> depths;
+    for (int32_t index = 0; index < network.getNbInputs(); ++index) {
+        depths[network.getInput(index)] = 0;
+        found.insert(network.getInput(index)->getName());
+    }
+    for (int32_t index = 0; index < network.getNbLayers(); ++index) {
+        nv::ILayer &layer = *network.getLayer(index);
+        int32_t depth = -1;
+        for (int32_t input = 0; input < layer.getNbInputs(); ++input) {
+            auto const before = depths.find(layer.getInput(input));
+            depth = before == depths.end() ? depth : std::max(depth, before->second);
+        }
+        if (depth < 0) {
+            continue;
+        }
+        depth += has_weights(layer) ? 1 : 0;
+        for (int32_t output = 0; output < layer.getNbOutputs(); ++output) {
+            depths[layer.getOutput(output)] = depth;
+        }
+        if (depth <= FIRST_CONVOLUTIONS) {
+            add(layer);
+        }
+    }
+    std::set<nv::ITensor const *> wanted;
+    for (int32_t index = 0; index < network.getNbOutputs(); ++index) {
+        wanted.insert(network.getOutput(index));
+    }
+    for (int32_t index = network.getNbLayers(); index-- > 0;) {
+        nv::ILayer &layer = *network.getLayer(index);
+        bool is_wanted = false;
+        for (int32_t output = 0; output < layer.getNbOutputs(); ++output) {
+            is_wanted |= wanted.count(layer.getOutput(output)) != 0;
+        }
+        if (!is_wanted) {
+            continue;
+        }
+        add(layer);
+        for (int32_t input = 0; input < layer.getNbInputs() && !has_weights(layer); ++input) {
+            wanted.insert(layer.getInput(input));
+        }
+    }
+    return found;
+}
+
+// A table without the lines of these tensors. A line is a tensor's name, a colon and its scale; the first line names the way.
+std::string without(std::string const &table, std::set<std::string> const &tensors) {
+    std::string kept;
+    for (size_t from = 0; from < table.size();) {
+        size_t const end = std::min(table.find('\n', from), table.size());
+        std::string const line = table.substr(from, end - from);
+        from = end + 1;
+        if (tensors.count(line.substr(0, line.rfind(": "))) == 0) {
+            kept += line + '\n';
+        }
+    }
+    return kept;
+}
 #endif
 
 #if CATSEYE_TRT_FROM(10, 0)
@@ -671,10 +789,10 @@ CatseyeTrtStatus set_effort(nv::IBuilderConfig &config, CatseyeTrtBuildOptions c
     return CATSEYE_TRT_OK;
 }
 
-CatseyeTrtStatus build(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions const &options, CatseyeTrtBlob **plan_out,
-                       CatseyeTrtBlob **cache_out) {
+CatseyeTrtStatus configure(CatseyeTrtBuilder const &builder, CatseyeTrtBuildOptions const &options,
+                           std::unique_ptr<nv::IBuilderConfig> &config) {
     Log &log = builder.library.log;
-    std::unique_ptr<nv::IBuilderConfig> config(builder.builder->createBuilderConfig());
+    config.reset(builder.builder->createBuilderConfig());
     if (!config) {
         return CATSEYE_TRT_REFUSED;
     }
@@ -682,18 +800,60 @@ CatseyeTrtStatus build(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions const 
     if (status == CATSEYE_TRT_OK) {
         status = set_device(*config, *builder.builder, options, log);
     }
-    if (status == CATSEYE_TRT_OK) {
-        status = set_effort(*config, options, log);
-    }
+    return status == CATSEYE_TRT_OK ? set_effort(*config, options, log) : status;
+}
+
+#if CATSEYE_TRT_HAS_CALIBRATION
+// Ranges of the tensors that may have eight bits. TensorRT tells them in the course of a build, and takes each as leave to use it, whatever
+// precision a layer was asked to have; so one build is for the ranges alone, and the next is given those that may be used.
+CatseyeTrtStatus calibrate(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions const &options, std::string &table) {
+    CatseyeTrtBuildOptions first = options;
+#if CATSEYE_TRT_FROM(8, 6)
+    first.level = 0;
+#endif
+    std::unique_ptr<nv::IBuilderConfig> config;
+    CatseyeTrtStatus const status = configure(builder, first, config);
     if (status != CATSEYE_TRT_OK) {
         return status;
     }
+    auto const ranges = calibrator(builder, options, table);
+    config->setInt8Calibrator(ranges.get());
+    std::unique_ptr<nv::IHostMemory> plan(builder.builder->buildSerializedNetwork(*builder.network, *config));
+    if (!plan || table.empty()) {
+        return CATSEYE_TRT_REFUSED;
+    }
+    table = without(table, sensitive_tensors(*builder.network));
+    if (options.table != nullptr) {
+        options.table(options.user, table.data(), table.size());
+    }
+    return CATSEYE_TRT_OK;
+}
+#endif
 
+CatseyeTrtStatus build(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions const &options, CatseyeTrtBlob **plan_out,
+                       CatseyeTrtBlob **cache_out) {
 #if CATSEYE_TRT_HAS_CALIBRATION
-    Calibrator calibrator(options);
-    bool const calibrates = options.batch != nullptr || options.calibration_table != nullptr;
-    if ((options.flags & CATSEYE_TRT_FLAG_INT8) != 0 && calibrates) {
-        config->setInt8Calibrator(&calibrator);
+    std::string table;
+    if (options.calibration_table != nullptr) {
+        table.assign(static_cast<char const *>(options.calibration_table), options.calibration_table_bytes);
+    }
+    std::unique_ptr<nv::IInt8Calibrator> ranges;
+    if ((options.flags & CATSEYE_TRT_FLAG_INT8) != 0 && (options.batch != nullptr || !table.empty())) {
+        CatseyeTrtStatus const calibrated = table.empty() ? calibrate(builder, options, table) : CATSEYE_TRT_OK;
+        if (calibrated != CATSEYE_TRT_OK) {
+            return calibrated;
+        }
+        ranges = calibrator(builder, options, table);
+    }
+#endif
+    std::unique_ptr<nv::IBuilderConfig> config;
+    CatseyeTrtStatus const status = configure(builder, options, config);
+    if (status != CATSEYE_TRT_OK) {
+        return status;
+    }
+#if CATSEYE_TRT_HAS_CALIBRATION
+    if (ranges) {
+        config->setInt8Calibrator(ranges.get());
     }
 #endif
 #if CATSEYE_TRT_FROM(10, 0)
@@ -883,6 +1043,7 @@ CatseyeTrtApi const API = {
     NV_TENSORRT_MINOR,
     NV_TENSORRT_PATCH,
     0,
+    library_probe,
     library_open,
     library_version,
     builder_create,
@@ -913,4 +1074,4 @@ CatseyeTrtApi const API = {
 
 } // namespace
 
-extern "C" CatseyeTrtApi const *CATSEYE_JOIN(catseye_trt, NV_TENSORRT_MAJOR, _api)(void) { return &API; }
+extern "C" CatseyeTrtApi const *CATSEYE_NAME(catseye_trt, _api)(void) { return &API; }

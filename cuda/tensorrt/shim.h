@@ -1,8 +1,8 @@
 /* A plain C face of TensorRT.
  *
- * TensorRT is a C++ library of virtual tables that differ between its major versions. `shim.cpp` is compiled once for
- * each major whose headers are at hand and gives one table of functions, `CatseyeTrtApi`; the libraries themselves are
- * opened at run time, so a program starts without them. No C++ exception leaves the shim. Every handle is destroyed by
+ * TensorRT is a C++ library of virtual tables that differ between its major versions and grow with its minor ones.
+ * `shim.cpp` is compiled once for each version whose headers are at hand and gives one table of functions, `CatseyeTrtApi`; the
+ * libraries themselves are opened at run time, so a program starts without them. No C++ exception leaves the shim. Every handle is destroyed by
  * its own function (a library never), after everything that was made from it. What went wrong is said in words by the log callback.
  */
 #ifndef CATSEYE_TENSORRT_SHIM_H
@@ -103,11 +103,17 @@ typedef enum CatseyeTrtFlag {
     CATSEYE_TRT_FLAG_GPU_FALLBACK = 8
 } CatseyeTrtFlag;
 
+/* How the range of a tensor follows from what was seen of it. */
+typedef enum CatseyeTrtRanges {
+    CATSEYE_TRT_RANGES_MIN_MAX = 0, /* all of it */
+    CATSEYE_TRT_RANGES_ENTROPY = 1  /* what keeps most of its information: rare large values are cut off. DLAs take no other */
+} CatseyeTrtRanges;
+
 typedef struct CatseyeTrtBuildOptions {
     uint32_t flags;             /* of CatseyeTrtFlag */
     int32_t level;              /* builder optimisation level 0..5 (from 8.6 on), or -1 for TensorRT's own */
     int32_t dla_core;           /* or -1 for the GPU */
-    int32_t reserved;
+    int32_t ranges;             /* of CatseyeTrtRanges */
     uint64_t workspace_bytes;   /* 0 for TensorRT's own limit */
     const void *timing_cache;   /* or null: a cache is begun */
     size_t timing_cache_bytes;
@@ -125,6 +131,10 @@ typedef struct CatseyeTrtApi {
     int32_t minor;
     int32_t patch;
     int32_t reserved;
+
+    /* The version of the library at a path or of a name, of whatever version: which table is to open it. It stays in memory. */
+    CatseyeTrtStatus (*library_probe)(const char *nvinfer, CatseyeTrtLogFn log, void *user, int32_t *major,
+                                      int32_t *minor, int32_t *patch);
 
     /* Opens the libraries by path or by name; `parser` and `plugin` may be null. A library is never closed, since TensorRT
        keeps pointers to its log: `user` lives as long as the process. */
@@ -172,10 +182,8 @@ typedef struct CatseyeTrtApi {
     void (*context_destroy)(CatseyeTrtContext *context);
 } CatseyeTrtApi;
 
-/* One of these for each major that was compiled in. */
-const CatseyeTrtApi *catseye_trt8_api(void);
-const CatseyeTrtApi *catseye_trt10_api(void);
-const CatseyeTrtApi *catseye_trt11_api(void);
+/* The function that gives a table is called catseye_trtMAJOR_MINOR_api, by the version of its headers: catseye_trt8_6_api. It
+   takes nothing and gives a constant. */
 
 #ifdef __cplusplus
 }

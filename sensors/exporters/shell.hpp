@@ -30,6 +30,8 @@ struct Config {
     uint32_t height_px = 0;
     double rate_hz = 0;
     uint32_t buffers = 0;
+    // of the GPU that reads the pictures, 32 hexadecimal digits; empty where none does
+    std::string gpu_uuid;
     // keys of this library alone
     std::map<std::string, std::string> own;
 
@@ -69,7 +71,12 @@ private:
         else if (key == "width_px") width_px = number(key, value);
         else if (key == "height_px") height_px = number(key, value);
         else if (key == "buffers") buffers = number(key, value);
-        else if (key == "rate_hz") rate_hz = std::strtod(value.c_str(), nullptr);
+        else if (key == "gpu_uuid") {
+            if (value.size() != 32 || value.find_first_not_of("0123456789abcdef") != std::string::npos) {
+                throw std::runtime_error("gpu_uuid: expected 32 hexadecimal digits, found " + value);
+            }
+            gpu_uuid = value;
+        } else if (key == "rate_hz") rate_hz = std::strtod(value.c_str(), nullptr);
         else if (key == "fourcc") {
             if (value != "NV12") throw std::runtime_error("fourcc: expected NV12, found " + value);
         } else {

@@ -32,6 +32,33 @@ pub trait MemoryMaker: Debug + Send + Sync {
         drop(memory);
         None
     }
+
+    /// The GPU that reads it, where one does: memory that is made for it can be imported there.
+    fn gpu_uuid(&self) -> Option<[u8; 16]> {
+        None
+    }
+}
+
+/// By what a device's driver knows memory that the host knows by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandleKind {
+    /// The file descriptor of a DMA-BUF.
+    DmaBuf(i32),
+    /// The file descriptor under which Vulkan or CUDA exported it.
+    OpaqueFd(i32),
+    /// The address of an `NvSciBufObj`.
+    NvSciBuf(usize),
+}
+
+/// The handle under which whoever made memory shares it with devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignHandle {
+    /// The handle itself.
+    pub kind: HandleKind,
+    /// Bytes of all the memory behind it.
+    pub bytes: u64,
+    /// Where in it the bytes begin that are meant.
+    pub offset: u64,
 }
 
 /// Where memory is that somebody else made and keeps, such as a camera's buffer. Who may read it is said elsewhere.
@@ -39,6 +66,7 @@ pub trait MemoryMaker: Debug + Send + Sync {
 pub struct ForeignMemory {
     start: NonNull<u8>,
     len: usize,
+    handle: Option<ForeignHandle>,
     _keeper: Arc<dyn Any + Send + Sync>,
 }
 
@@ -56,7 +84,22 @@ impl ForeignMemory {
     /// They can be read for as long as the keeper lives, by whoever else knows that nobody writes them.
     #[allow(unsafe_code)] // a promise that only the caller can give
     pub unsafe fn new(start: NonNull<u8>, len: usize, keeper: Arc<dyn Any + Send + Sync>) -> Self {
-        ForeignMemory { start, len, _keeper: keeper }
+        ForeignMemory { start, len, handle: None, _keeper: keeper }
+    }
+
+    /// The same, which a device can import too.
+    ///
+    /// # Safety
+    /// The handle is what it says while this is passed on, if not for as long as the keeper lives, and the bytes are those behind it.
+    #[must_use]
+    #[allow(unsafe_code)] // as for `new`
+    pub unsafe fn with_handle(self, handle: ForeignHandle) -> Self {
+        ForeignMemory { handle: Some(handle), ..self }
+    }
+
+    /// What a device can import.
+    pub fn handle(&self) -> Option<ForeignHandle> {
+        self.handle
     }
 
     /// Where it begins.

@@ -470,10 +470,10 @@ fn what_is_no_library_of_this_version_is_refused_before_it_is_used() {
         let error = Exporter::open(&fake.library, config).unwrap_err();
         Some(error.to_string().replace(&fake.library.display().to_string(), "LIB"))
     };
-    let Some(other_version) = refused(&["-DFAKE_ABI=2"], "") else { return };
-    let expected = "exporter LIB: expected version 1 of catseye_exporter.h with structs of 72 and 160 bytes, found version 2 with 72 and 160: build it anew with this catseye's header";
+    let Some(other_version) = refused(&["-DFAKE_ABI=1"], "") else { return };
+    let expected = "exporter LIB: expected version 2 of catseye_exporter.h with structs of 72 and 168 bytes, found version 1 with 72 and 168: build it anew with this catseye's header";
     assert_eq!(other_version, expected);
-    assert!(refused(&["-DFAKE_FRAME_BYTES=168"], "").unwrap().contains("found version 1 with 72 and 168"));
+    assert!(refused(&["-DFAKE_FRAME_BYTES=160"], "").unwrap().contains("found version 2 with 72 and 160"));
     let no_symbol = "exporter LIB: expected the symbol `catseye_exporter_api`, found none";
     assert_eq!(refused(&["-DFAKE_NO_SYMBOL"], "").unwrap(), no_symbol);
     let no_table = "exporter LIB: expected a function `catseye_exporter_api`, found null";

@@ -65,18 +65,21 @@ struct Build {
     /// Size of the pictures, as 640x384, for models that leave it open.
     #[arg(long, value_name = "WxH", value_parser = super::replay::parse_size)]
     input_size: Option<(u32, u32)>,
-    /// Effort, from 0 (a fast build) to 5 (a fast engine); from TensorRT 8.6 on, in a catseye compiled with headers as new.
+    /// Effort, from 0 (a fast build) to 5 (a fast engine); from TensorRT 8.6 on.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=5))]
     level: Option<u8>,
     /// Limit of the scratch memory of one layer.
     #[arg(long, value_name = "MIB")]
     workspace_mib: Option<u32>,
-    /// A log whose pictures give the ranges of 8-bit tensors, by entropy; up to TensorRT 10.
+    /// A log whose pictures give the ranges of 8-bit tensors; up to TensorRT 10.
     #[arg(long, value_name = "LOG")]
     calibrate: Option<PathBuf>,
     /// How many of them, evenly spread over the log.
     #[arg(long, value_name = "N", default_value_t = 256, requires = "calibrate", value_parser = clap::value_parser!(u32).range(1..))]
     calibration_pictures: u32,
+    /// How ranges follow from them [default: min-max, and entropy for a DLA, which takes no other]
+    #[arg(long, value_enum, value_name = "HOW", requires = "calibrate")]
+    calibration_ranges: Option<RangesName>,
     /// How the model's input is made for that, where it cannot be recognised: a head's name, as for `replay`.
     #[arg(long, requires = "calibrate", value_parser = parse_head)]
     head: Option<Head>,
@@ -96,6 +99,14 @@ enum PrecisionName {
     Fp32,
     Fp16,
     Int8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RangesName {
+    /// All that was seen of a tensor.
+    MinMax,
+    /// What keeps most of its information: rare large values are cut off.
+    Entropy,
 }
 
 /// Runs the subcommand.
@@ -123,14 +134,14 @@ mod with_tensorrt {
     use catseye::gpu::engine::record::Capture;
     use catseye::gpu::engine::{CalibrationLog, Made, Request, Store, Stored, Verdict};
     use catseye::gpu::tensorrt::{
-        BuildOptions, Element, Library, Listener, Phase, Precision, Severity, TensorInfo, TensorRtError,
+        BuildOptions, Element, Library, Listener, Phase, Precision, Ranges, Severity, TensorInfo, TensorRtError,
     };
     use catseye::stages::infer::Model;
     use indicatif::{ProgressBar, ProgressStyle};
     use serde_json::json;
 
     use super::super::{Context, Outcome, STOP, problem};
-    use super::{Arguments, Build, Command, PrecisionName};
+    use super::{Arguments, Build, Command, PrecisionName, RangesName};
 
     /// Runs the subcommand.
     pub fn run(arguments: &Arguments, context: Context) -> miette::Result<Outcome> {
@@ -145,7 +156,7 @@ mod with_tensorrt {
     fn build(arguments: &Build, context: Context) -> miette::Result<Outcome> {
         load_kernels_lazily();
         let store = Store::open(arguments.place.engine_dir.as_deref()).map_err(|error| problem(error, ""))?;
-        let request = request_of(arguments);
+        let request = request_of(arguments)?;
         let told = Arc::new(Told::default());
         let library = library(Some(told.listener()))?;
         if context.speaks() {
@@ -189,7 +200,7 @@ mod with_tensorrt {
             std::os::unix::process::CommandExt::exec(command.args(std::env::args_os().skip(1)).env(VARIABLE, "LAZY"));
     }
 
-    fn request_of(arguments: &Build) -> Request {
+    fn request_of(arguments: &Build) -> miette::Result<Request> {
         let precision = match arguments.precision {
             PrecisionName::Fp32 => Precision::Fp32,
             PrecisionName::Fp16 => Precision::Fp16,
@@ -202,12 +213,20 @@ mod with_tensorrt {
             workspace_bytes: arguments.workspace_mib.map(|mib| u64::from(mib) << 20),
             dla_core: arguments.dla,
         };
+        let ranges = match (arguments.calibration_ranges, arguments.dla) {
+            (Some(RangesName::MinMax), Some(_)) => {
+                return Err(problem("--calibration-ranges min-max: a DLA takes ranges by entropy alone", ""));
+            }
+            (Some(RangesName::Entropy), _) | (None, Some(_)) => Ranges::Entropy,
+            (Some(RangesName::MinMax) | None, None) => Ranges::MinMax,
+        };
         let calibration = arguments.calibrate.clone().map(|path| CalibrationLog {
             path,
             pictures: arguments.calibration_pictures,
             head: arguments.head,
+            ranges,
         });
-        Request { options, batch: arguments.batch, input_size: arguments.input_size, calibration }
+        Ok(Request { options, batch: arguments.batch, input_size: arguments.input_size, calibration })
     }
 
     fn tell_made(made: &Made) {

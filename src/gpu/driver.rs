@@ -60,6 +60,9 @@ functions! {
     cuMemFreeHost(*mut c_void);
     cuMemHostRegister_v2(*mut c_void, usize, c_uint);
     cuMemHostUnregister(*mut c_void);
+    cuImportExternalMemory(*mut sys::CUexternalMemory, *const ExternalMemory);
+    cuExternalMemoryGetMappedBuffer(*mut sys::CUdeviceptr, sys::CUexternalMemory, *const sys::CUDA_EXTERNAL_MEMORY_BUFFER_DESC);
+    cuDestroyExternalMemory(sys::CUexternalMemory);
     cuMemcpyHtoD_v2(sys::CUdeviceptr, *const c_void, usize);
     cuMemcpyDtoH_v2(*mut c_void, sys::CUdeviceptr, usize);
     cuMemcpyHtoDAsync_v2(sys::CUdeviceptr, *const c_void, usize, sys::CUstream);
@@ -92,6 +95,26 @@ functions! {
     cuGraphUpload(sys::CUgraphExec, sys::CUstream);
     cuGraphLaunch(sys::CUgraphExec, sys::CUstream);
     cuGraphExecDestroy(sys::CUgraphExec);
+}
+
+/// What is imported (`CUDA_EXTERNAL_MEMORY_HANDLE_DESC`), with its kind as a number: DMA-BUFs are younger than CUDA 11.4.
+#[repr(C)]
+pub(super) struct ExternalMemory {
+    pub(super) kind: u32,
+    /// A descriptor in the low half, or an address.
+    pub(super) handle: [u64; 2],
+    pub(super) bytes: u64,
+    pub(super) flags: u32,
+    pub(super) reserved: [u32; 16],
+}
+
+const _: () = assert!(size_of::<ExternalMemory>() == size_of::<sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC>());
+
+impl ExternalMemory {
+    pub(super) const OPAQUE_FD: u32 = 1;
+    pub(super) const NVSCIBUF: u32 = 8;
+    /// From CUDA 13 on, on Tegra from Thor on.
+    pub(super) const DMA_BUF: u32 = 9;
 }
 
 /// How the copies of a batch read their sources (`CUmemcpyAttributes` of CUDA 12.8).

@@ -105,6 +105,12 @@ pub enum GpuError {
     /// The buffer is none that the device sees.
     #[error("the host buffer is not mapped for the device")]
     NotMapped,
+    /// Memory of somebody else has a handle that is none.
+    #[error("memory cannot be imported: {cause}")]
+    NotImported {
+        /// The system's words.
+        cause: String,
+    },
     /// A call failed; later ones may succeed.
     #[error("CUDA: {name} ({code}) from {call}")]
     Call {

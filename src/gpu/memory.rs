@@ -1,16 +1,20 @@
 //! Memory: the device's own, and the host's that the device reaches without help.
+//!
+//! A camera's buffers are memory that somebody else made. The device imports them by the handle under which they are shared, where
+//! there is one that this driver takes; else their pages are registered, as ours are.
 
 use std::any::Any;
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut, Range};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use catseye_sensors::memory::{ForeignMemory, HostMemory, Pages};
+use catseye_sensors::memory::{ForeignHandle, ForeignMemory, HandleKind, HostMemory, Pages};
 use cudarc::driver::sys;
 
 use super::context::{Context, no_capture};
-use super::driver::OUT_OF_MEMORY;
+use super::driver::{ExternalMemory, OUT_OF_MEMORY};
 use super::error::GpuError;
 
 /// Bytes in the device's memory. Fresh ones hold anything.
@@ -127,6 +131,8 @@ enum Owner {
     Driver,
     /// They are registered with it, and live as long as this.
     Registered(#[expect(dead_code, reason = "kept, not read")] Box<dyn Any + Send + Sync>),
+    /// They are somebody else's, and the device has them by a handle of its own.
+    Imported(Import, #[expect(dead_code, reason = "kept, not read")] ForeignMemory),
 }
 
 // SAFETY: it owns its bytes as a `Box<[u8]>` does.
@@ -167,6 +173,12 @@ impl PinnedBuffer {
     /// The same of memory that somebody else made. Its bytes may be read while nobody writes them, which whoever reads has to know.
     pub fn of_foreign(context: &Arc<Context>, memory: ForeignMemory, kind: HostKind) -> Result<Self, GpuError> {
         let (start, bytes) = (memory.start(), memory.len());
+        if let Some(handle) = memory.handle()
+            && let Ok(import) = Import::new(context, &handle, bytes)
+        {
+            let (context, device_address) = (Arc::clone(context), Some(import.address));
+            return Ok(Self { context, start, len: bytes, device_address, owner: Owner::Imported(import, memory) });
+        }
         // SAFETY: whoever made the `ForeignMemory` has promised that so many bytes lie there for as long as it lives.
         unsafe { Self::register(context, start, bytes, bytes, kind, Box::new(memory)) }
     }
@@ -208,10 +220,17 @@ impl PinnedBuffer {
         Ok(())
     }
 
-    /// Where the device sees it, if it was made to be mapped.
+    /// Where the device sees it, if it was made to be mapped or is imported.
     #[must_use]
     pub fn device_address(&self) -> Option<u64> {
         self.device_address
+    }
+
+    /// Whether the device has it by a handle: it is read there, and never copied by its place on the host, which the driver does not
+    /// know.
+    #[must_use]
+    pub fn is_imported(&self) -> bool {
+        matches!(self.owner, Owner::Imported(..))
     }
 
     /// The bytes of a range that is all inside, as an address of the host.
@@ -245,14 +264,97 @@ impl Drop for PinnedBuffer {
         // SAFETY: the context is current. A copy that is under way must not find the memory gone.
         unsafe { (driver.cuCtxSynchronize)() };
         let start = self.start.as_ptr().cast();
-        // SAFETY: allocated in `new` or registered in `register`, let go once; what is registered lives until this is over.
+        // SAFETY: allocated in `new`, registered in `register` or imported, let go once; what is not the driver's own lives until this
+        // is over.
         unsafe {
-            match self.owner {
+            match &self.owner {
                 Owner::Driver => (driver.cuMemFreeHost)(start),
                 Owner::Registered(_) => (driver.cuMemHostUnregister)(start),
+                Owner::Imported(import, _) => import.end(&self.context),
             }
         };
     }
+}
+
+/// Memory of somebody else as the device has it. It is ended by whoever holds it, as long as the context is current.
+#[derive(Debug)]
+struct Import {
+    memory: sys::CUexternalMemory,
+    /// Where all of it is mapped.
+    mapped: u64,
+    /// Where the bytes begin that are meant.
+    address: u64,
+    /// The driver takes an opaque descriptor and nothing else for its own.
+    _kept: Option<OwnedFd>,
+}
+
+impl Import {
+    /// Imports what is behind a handle, all of it, and finds so many bytes there.
+    fn new(context: &Arc<Context>, handle: &ForeignHandle, bytes: usize) -> Result<Self, GpuError> {
+        let end = handle.offset.checked_add(bytes as u64).filter(|end| *end <= handle.bytes);
+        let whole = usize::try_from(handle.bytes).unwrap_or(usize::MAX);
+        if end.is_none() {
+            let start = usize::try_from(handle.offset).unwrap_or(usize::MAX);
+            return Err(GpuError::OutOfBounds { start, end: start.saturating_add(bytes), len: whole });
+        }
+        let (kind, fd) = match handle.kind {
+            HandleKind::OpaqueFd(fd) => (ExternalMemory::OPAQUE_FD, Some(own(fd)?)),
+            HandleKind::DmaBuf(fd) => (ExternalMemory::DMA_BUF, Some(own(fd)?)),
+            HandleKind::NvSciBuf(_) => (ExternalMemory::NVSCIBUF, None),
+        };
+        let value = match (handle.kind, &fd) {
+            (HandleKind::NvSciBuf(object), _) => object as u64,
+            (_, Some(fd)) => u64::try_from(fd.as_raw_fd()).unwrap_or(u64::MAX),
+            (_, None) => u64::MAX,
+        };
+        let wanted = ExternalMemory { kind, handle: [value, 0], bytes: handle.bytes, flags: 0, reserved: [0; 16] };
+        let driver = context.current()?;
+        let mut memory = std::ptr::null_mut();
+        // SAFETY: the place can be written, and whoever made the `ForeignMemory` has promised that the handle is one.
+        let status = unsafe { (driver.cuImportExternalMemory)(&raw mut memory, &raw const wanted) };
+        if status != 0 {
+            // a handle that is refused, in whatever words, is no reason to give up the device
+            return Err(driver.failure("cuImportExternalMemory", status).into());
+        }
+        let kept = match handle.kind {
+            HandleKind::OpaqueFd(_) => {
+                let _ = fd.map(IntoRawFd::into_raw_fd);
+                None
+            }
+            _ => fd,
+        };
+        let mut import = Import { memory, mapped: 0, address: 0, _kept: kept };
+        let all =
+            sys::CUDA_EXTERNAL_MEMORY_BUFFER_DESC_st { offset: 0, size: handle.bytes, flags: 0, reserved: [0; 16] };
+        // SAFETY: the memory was imported, has so many bytes, and the place can be written.
+        let status =
+            unsafe { (driver.cuExternalMemoryGetMappedBuffer)(&raw mut import.mapped, memory, &raw const all) };
+        if status != 0 {
+            import.end(context);
+            return Err(driver.failure("cuExternalMemoryGetMappedBuffer", status).into());
+        }
+        import.address = import.mapped.wrapping_add(handle.offset);
+        Ok(import)
+    }
+
+    /// Lets go of it, once.
+    fn end(&self, context: &Context) -> u32 {
+        let driver = context.current_for_drop();
+        // SAFETY: mapped and imported in `new`; nobody uses it any more, as whoever calls this has seen to.
+        unsafe {
+            if self.mapped != 0 {
+                (driver.cuMemFree_v2)(self.mapped);
+            }
+            (driver.cuDestroyExternalMemory)(self.memory)
+        }
+    }
+}
+
+/// A descriptor of our own for what somebody else's stands for.
+fn own(fd: RawFd) -> Result<OwnedFd, GpuError> {
+    // SAFETY: whoever made the `ForeignMemory` has promised that it is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned().map_err(|error| GpuError::NotImported { cause: error.to_string() })
 }
 
 fn allocated(context: &Context, call: &'static str, status: u32, bytes: usize) -> Result<(), GpuError> {

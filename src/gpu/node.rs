@@ -230,6 +230,10 @@ impl MemoryMaker for SlotMemory {
     fn adopt(&self, memory: ForeignMemory) -> Option<Box<dyn HostMemory>> {
         Some(Box::new(PinnedBuffer::of_foreign(&self.context, memory, self.kind).ok()?))
     }
+
+    fn gpu_uuid(&self) -> Option<[u8; 16]> {
+        Some(self.context.uuid())
+    }
 }
 
 impl HostMemory for PinnedBuffer {
@@ -320,6 +324,7 @@ impl Upload {
         let bytes = frame.data().len();
         let lies = pinned(frame.host_bytes().memory()).ok_or(GpuError::NotMapped)?;
         let address = match self.transfer {
+            _ if lies.is_imported() => lies.device_address().ok_or(GpuError::NotMapped)?,
             Transfer::Mapped => lies.device_address().ok_or(GpuError::NotMapped)?,
             Transfer::Copy => {
                 let [place, room] = self.pictures.get(camera).copied().unwrap_or_default();
@@ -344,7 +349,9 @@ impl Upload {
         self.batch.clear();
         self.batch.push(&self.tables, 0..sent, &self.device, 0)?;
         for (camera, [place, room]) in tick.cameras.iter().zip(&self.pictures) {
-            let Some(lies) = pinned(camera.frame.host_bytes().memory()) else { continue };
+            let Some(lies) = pinned(camera.frame.host_bytes().memory()).filter(|lies| !lies.is_imported()) else {
+                continue;
+            };
             if camera.present && *room > 0 {
                 let bytes = camera.frame.data().len();
                 self.batch.push(lies, 0..bytes, &self.device, *place)?;

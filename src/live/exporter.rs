@@ -140,9 +140,12 @@ impl ExporterDriver {
             RigExporter::Sipl(name) => format!("camera={name};"),
             RigExporter::Library { .. } => String::new(),
         };
+        let hex = |uuid: [u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let gpu = outlet.pictures().and_then(|pictures| pictures.maker.gpu_uuid());
+        let gpu = gpu.map(|uuid| format!(";gpu_uuid={}", hex(uuid))).unwrap_or_default();
         let rate_hz = self.rate_hz;
         let ours = format!(
-            "{camera}width_px={width_px};height_px={height_px};rate_hz={rate_hz};fourcc={fourcc};buffers={buffers}"
+            "{camera}width_px={width_px};height_px={height_px};rate_hz={rate_hz};fourcc={fourcc};buffers={buffers}{gpu}"
         );
         match &self.source {
             RigExporter::Library { config, .. } if !config.is_empty() => format!("{ours};{config}"),

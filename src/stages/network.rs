@@ -69,6 +69,17 @@ pub fn undistorted_cameras(rig: &Rig) -> Vec<bool> {
     rig.cameras.iter().map(wants).collect()
 }
 
+/// What makes pictures of a rig's camera into tensors.
+///
+/// # Errors
+/// [`PreprocessError`] for a layout or a lens that cannot be.
+pub fn preprocessor_of(rig: &Rig, camera: usize, layout: Layout) -> Result<Preprocessor, PreprocessError> {
+    let is_undistorted = undistorted_cameras(rig).get(camera) == Some(&true);
+    let Some(camera) = rig.cameras.get(camera).filter(|_| is_undistorted) else { return Preprocessor::new(layout) };
+    let remap = Remap::undistorting(&layout, camera.width_px, camera.height_px, &camera.intrinsics)?;
+    Preprocessor::with_remap(layout, remap)
+}
+
 /// The size of each camera's pictures as the rig has it. One of another size leaves its camera absent and is a fault: its
 /// pixels mean other directions, and every distance would be wrong.
 pub struct PictureSizes {
@@ -107,24 +118,10 @@ pub struct Preprocess {
 impl Preprocess {
     /// For these networks on this rig.
     pub fn new(networks: &[Network], rig: &Rig, digest_tensors: bool) -> Result<Self, PreprocessError> {
-        let undistorted = undistorted_cameras(rig);
-        let mut preprocessors = Vec::new();
-        for network in networks {
-            let mut rows = Vec::new();
-            for &camera in &network.cameras {
-                let layout = network.layout;
-                let of_rig = rig.cameras.get(camera).filter(|_| undistorted.get(camera) == Some(&true));
-                rows.push(match of_rig {
-                    None => Preprocessor::new(layout)?,
-                    Some(camera) => {
-                        let (width_px, height_px) = (camera.width_px, camera.height_px);
-                        let remap = Remap::undistorting(&layout, width_px, height_px, &camera.intrinsics)?;
-                        Preprocessor::with_remap(layout, remap)?
-                    }
-                });
-            }
-            preprocessors.push(rows);
-        }
+        let rows = |network: &Network| {
+            network.cameras.iter().map(|camera| preprocessor_of(rig, *camera, network.layout)).collect()
+        };
+        let preprocessors = networks.iter().map(rows).collect::<Result<_, _>>()?;
         let cameras = networks.iter().map(|network| network.cameras.clone()).collect();
         Ok(Preprocess { sizes: PictureSizes::new(rig), preprocessors, cameras, digest_tensors })
     }

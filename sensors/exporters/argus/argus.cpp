@@ -104,6 +104,7 @@ public:
         }
         frame.memory_kind = CATSEYE_MEMORY_DMA_BUF;
         frame.handle = static_cast<uint64_t>(params.bufferDesc);
+        frame.memory_bytes = params.dataSize;
     }
 
     // Argus' side of it, until the camera is stopped.
@@ -285,6 +286,6 @@ private:
 } // namespace
 
 extern "C" __attribute__((visibility("default"))) const CatseyeExporterApi *catseye_exporter_api(void) {
-    static const CatseyeExporterApi api = catseye::exporter_api<ArgusCamera>("argus 1");
+    static const CatseyeExporterApi api = catseye::exporter_api<ArgusCamera>("argus 2");
     return &api;
 }

@@ -83,6 +83,7 @@ struct Modules {
 
 // How the planes of a buffer lie, which is the same for all that were made of one list of attributes.
 struct Layout {
+    uint64_t bytes = 0;
     uint32_t plane_count = 0;
     uint32_t pitch[CATSEYE_MAX_PLANES] = {};
     uint32_t height[CATSEYE_MAX_PLANES] = {};
@@ -96,14 +97,16 @@ struct Layout {
             {NvSciBufImageAttrKey_PlanePitch, nullptr, 0},
             {NvSciBufImageAttrKey_PlaneHeight, nullptr, 0},
             {NvSciBufImageAttrKey_PlaneOffset, nullptr, 0},
+            {NvSciBufImageAttrKey_Size, nullptr, 0},
         };
-        check(NvSciBufAttrListGetAttrs(attributes, values, 4), "layout of a buffer");
+        check(NvSciBufAttrListGetAttrs(attributes, values, 5), "layout of a buffer");
         Layout layout;
         copy(&layout.plane_count, values[0], 1);
         if (layout.plane_count < 1 || layout.plane_count > CATSEYE_MAX_PLANES) throw std::runtime_error("a buffer of too many planes");
         copy(layout.pitch, values[1], layout.plane_count);
         copy(layout.height, values[2], layout.plane_count);
         copy(layout.offset, values[3], layout.plane_count);
+        copy(&layout.bytes, values[4], 1);
         return layout;
     }
 
@@ -117,11 +120,13 @@ private:
 // The buffers of one output of one camera.
 class Pool {
 public:
-    Pool(const std::shared_ptr<Modules> &modules, INvSIPLCamera &camera, uint32_t sensor, Output output, uint32_t count)
+    Pool(const std::shared_ptr<Modules> &modules, INvSIPLCamera &camera, uint32_t sensor, Output output, uint32_t count,
+         const std::string &gpu_uuid = "")
         : modules_(modules), objects_(count), is_read_(output == Output::ISP0) {
         BufAttributes wanted, agreed, conflict;
         check(NvSciBufAttrListCreate(modules->buf.get(), wanted.put()), "attributes");
         is_read_ ? want_nv12(wanted.get()) : want_any(wanted.get());
+        if (!gpu_uuid.empty()) want_gpu(wanted.get(), gpu_uuid);
         check(camera.GetImageAttributes(sensor, output, wanted.get()), "attributes of the camera");
         NvSciBufAttrList lists[] = {wanted.get()};
         check(NvSciBufAttrListReconcile(lists, 1, agreed.put(), conflict.put()), "attributes that camera and host can agree on");
@@ -162,6 +167,7 @@ public:
         }
         frame.memory_kind = CATSEYE_MEMORY_NVSCIBUF;
         frame.handle = reinterpret_cast<uint64_t>(objects_[number].get());
+        frame.memory_bytes = layout_.bytes;
     }
 
 private:
@@ -173,6 +179,16 @@ private:
             {NvSciBufGeneralAttrKey_RequiredPerm, &access, sizeof access},
         };
         check(NvSciBufAttrListSetAttrs(list, values, 2), "attributes of raw pictures");
+    }
+
+    // CUDA imports only what was made for its GPU.
+    static void want_gpu(NvSciBufAttrList list, const std::string &uuid) {
+        NvSciRmGpuId gpu{};
+        for (size_t byte = 0; byte < sizeof gpu.bytes; byte++) {
+            gpu.bytes[byte] = static_cast<uint8_t>(std::stoul(uuid.substr(2 * byte, 2), nullptr, 16));
+        }
+        NvSciBufAttrKeyValuePair values[] = {{NvSciBufGeneralAttrKey_GpuId, &gpu, sizeof gpu}};
+        check(NvSciBufAttrListSetAttrs(list, values, 1), "attributes of a GPU");
     }
 
     static void want_nv12(NvSciBufAttrList list) {
@@ -333,7 +349,7 @@ private:
         const std::string folder = setting(config, "nito", "CATSEYE_SIPL_NITO", "/usr/share/camera");
         for (auto &sensor : sensors_) {
             sensor->raw = std::make_shared<Pool>(modules_, *camera_, sensor->id, Output::ICP, CAPTURE_BUFFERS);
-            sensor->pictures = std::make_shared<Pool>(modules_, *camera_, sensor->id, Output::ISP0, config.buffers);
+            sensor->pictures = std::make_shared<Pool>(modules_, *camera_, sensor->id, Output::ISP0, config.buffers, config.gpu_uuid);
             register_fence(*sensor);
             std::vector<uint8_t> settings = read_nito(folder, sensor->name);
             check(camera_->RegisterAutoControlPlugin(sensor->id, NV_PLUGIN, nullptr, settings), "auto control");
@@ -483,6 +499,6 @@ private:
 } // namespace
 
 extern "C" __attribute__((visibility("default"))) const CatseyeExporterApi *catseye_exporter_api(void) {
-    static const CatseyeExporterApi api = catseye::exporter_api<SiplCamera>("sipl 1");
+    static const CatseyeExporterApi api = catseye::exporter_api<SiplCamera>("sipl 2");
     return &api;
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::{c_char, c_void};
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 pub(super) const MAX_BUFFERS: u32 = 64;
 pub(super) const MAX_PLANES: usize = 3;
 /// The library's one symbol.
@@ -17,6 +17,7 @@ pub(super) const FAILED: i32 = 3;
 pub(super) const MEMORY_HOST: u32 = 0;
 pub(super) const MEMORY_DMA_BUF: u32 = 1;
 pub(super) const MEMORY_NVSCIBUF: u32 = 2;
+pub(super) const MEMORY_OPAQUE_FD: u32 = 3;
 
 pub(super) const CLOCK_UNKNOWN: u32 = 0;
 pub(super) const CLOCK_HOST_MONOTONIC: u32 = 1;
@@ -57,6 +58,7 @@ pub(super) struct Frame {
     pub(super) buffer: u32,
     pub(super) memory_kind: u32,
     pub(super) handle: u64,
+    pub(super) memory_bytes: u64,
     pub(super) sequence: u64,
     pub(super) stamp_ns: i64,
     pub(super) clock: u32,
@@ -75,6 +77,7 @@ impl Frame {
         buffer: 0,
         memory_kind: 0,
         handle: 0,
+        memory_bytes: 0,
         sequence: 0,
         stamp_ns: 0,
         clock: 0,
@@ -125,7 +128,7 @@ pub(super) type GetApi = unsafe extern "C" fn() -> *const Api;
 /// All of them are compared with the header in the tests.
 const _: () = {
     assert!(size_of::<Plane>() == 32);
-    assert!(size_of::<Frame>() == 160);
+    assert!(size_of::<Frame>() == 168);
     assert!(size_of::<Api>() == 72);
 };
 

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define CATSEYE_EXPORTER_ABI 1
+#define CATSEYE_EXPORTER_ABI 2
 
 /* How many buffers an exporter may have, and planes a picture. */
 #define CATSEYE_MAX_BUFFERS 64
@@ -50,6 +50,7 @@ extern "C" {
 #define CATSEYE_MEMORY_HOST 0     /* nothing: `handle` is 0 */
 #define CATSEYE_MEMORY_DMA_BUF 1  /* `handle` is the file descriptor of a DMA-BUF, which stays open while the picture is lent */
 #define CATSEYE_MEMORY_NVSCIBUF 2 /* `handle` is an NvSciBufObj as a number, valid while the picture is lent */
+#define CATSEYE_MEMORY_OPAQUE_FD 3 /* `handle` is the file descriptor that Vulkan or CUDA exported, open while the picture is lent */
 
 /* The clock of a stamp. 0 to 6 are those of catseye's logs. */
 #define CATSEYE_CLOCK_UNKNOWN 0
@@ -87,6 +88,7 @@ typedef struct CatseyeFrame {
     uint32_t buffer;      /* the token to release it by: 0 up to the exporter's buffer_count, less one; none that is lent */
     uint32_t memory_kind;
     uint64_t handle;
+    uint64_t memory_bytes; /* size of all the memory behind `handle`; 0 where a GPU is not to import it */
     uint64_t sequence;    /* grows by one with each picture that the camera took, whether or not it was given: a gap is a loss */
     int64_t stamp_ns;
     uint32_t clock;
@@ -106,8 +108,8 @@ typedef struct CatseyeExporterApi {
 
     /* Opens a camera and starts it. `config` is UTF-8, `key=value` with a semicolon between two. catseye always gives
      * `width_px`, `height_px`, `rate_hz`, `fourcc` (the format, as text) and `buffers` (how many it would like; there may be
-     * more or fewer), before them `camera` (a number or a name) for a source `argus:` or `sipl:`, and behind them what the rig
-     * says for a library of its own. A camera that cannot give this size and format is not opened. A key that the library
+     * more or fewer), before them `camera` (a number or a name) for a source `argus:` or `sipl:`, behind them `gpu_uuid` (32
+     * hexadecimal digits) where a GPU will read the pictures, and last what the rig says for a library of its own. A camera that cannot give this size and format is not opened. A key that the library
      * does not know is an error. With CATSEYE_OK it gives the exporter and how many buffers it has, 1 to
      * CATSEYE_MAX_BUFFERS; else neither. */
     int32_t (*open)(const char *config, uint32_t *buffer_count, CatseyeExporter **exporter);

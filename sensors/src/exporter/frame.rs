@@ -1,7 +1,7 @@
 //! One picture of an exporter: what its library says of it, held against the contract, and its bytes.
 
 use std::ffi::c_void;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::abi::{self, MAX_PLANES};
 use super::capture::Lease;
-use crate::memory::ForeignMemory;
+use crate::memory::{ForeignHandle, ForeignMemory, HandleKind};
 use crate::packet::{ClockId, StampKind};
 use crate::picture::{Limits, PixelFormat, Plane};
 use crate::v4l2::{BayerDepth, CameraFormat, FourCc};
@@ -70,7 +70,7 @@ pub enum FrameFault {
         found: u64,
     },
     /// It lies in memory of no known kind.
-    #[error("expected a memory kind of 0 to 2, found {found}")]
+    #[error("expected a memory kind of 0 to 3, found {found}")]
     Memory {
         /// The kind.
         found: u32,
@@ -81,6 +81,16 @@ pub enum FrameFault {
         /// The kind.
         memory: u32,
         /// The handle.
+        found: u64,
+    },
+    /// A plane runs over the end of the memory behind the handle.
+    #[error("plane {plane}: expected an end within the {expected} bytes behind the handle, found {found}")]
+    Behind {
+        /// The plane.
+        plane: usize,
+        /// Bytes of that memory.
+        expected: u64,
+        /// Where the plane ends in it.
         found: u64,
     },
     /// Its stamp is on no known clock.
@@ -139,6 +149,8 @@ pub enum ExportedMemory<'f> {
     DmaBuf(BorrowedFd<'f>),
     /// An `NvSciBufObj`, which the library keeps while the picture is lent.
     NvSciBuf(NonNull<c_void>),
+    /// Memory that Vulkan or CUDA exported.
+    OpaqueFd(BorrowedFd<'f>),
 }
 
 /// How a plane lies in memory.
@@ -164,6 +176,7 @@ enum Memory {
     Host,
     DmaBuf(RawFd),
     NvSciBuf(NonNull<c_void>),
+    OpaqueFd(RawFd),
 }
 
 /// A picture that keeps the contract, as far as can be seen.
@@ -173,6 +186,7 @@ pub(super) struct Picture {
     size_px: [u32; 2],
     planes: [Option<Place>; MAX_PLANES],
     memory: Memory,
+    memory_bytes: u64,
     sequence: u64,
     stamp_ns: i64,
     clock: ExportedClock,
@@ -281,8 +295,29 @@ impl ExportedFrame {
             Memory::Host => ExportedMemory::Host,
             // SAFETY: the library keeps it open while the picture is lent, and `check` has seen that it is a descriptor.
             Memory::DmaBuf(fd) => ExportedMemory::DmaBuf(unsafe { BorrowedFd::borrow_raw(fd) }),
+            // SAFETY: as above.
+            Memory::OpaqueFd(fd) => ExportedMemory::OpaqueFd(unsafe { BorrowedFd::borrow_raw(fd) }),
             Memory::NvSciBuf(object) => ExportedMemory::NvSciBuf(object),
         }
+    }
+
+    /// The handle under which a device can import the buffer: none where there is none or its size is not told, and where planes lie
+    /// otherwise behind it than the host sees them.
+    fn handle(&self) -> Option<ForeignHandle> {
+        let kind = match self.memory() {
+            ExportedMemory::Host => return None,
+            ExportedMemory::DmaBuf(fd) => HandleKind::DmaBuf(fd.as_raw_fd()),
+            ExportedMemory::OpaqueFd(fd) => HandleKind::OpaqueFd(fd.as_raw_fd()),
+            ExportedMemory::NvSciBuf(object) => HandleKind::NvSciBuf(object.as_ptr() as usize),
+        };
+        let first = self.place(0)?;
+        let planes = self.picture.planes.iter().flatten();
+        let mut apart = planes.map(|place| {
+            let seen = (place.address.as_ptr() as u64).wrapping_sub(first.address.as_ptr() as u64);
+            place.plane.offset_bytes.wrapping_sub(first.plane.offset_bytes) == seen
+        });
+        let (bytes, offset) = (self.picture.memory_bytes, first.plane.offset_bytes);
+        (bytes > 0 && apart.all(|is_same| is_same)).then_some(ForeignHandle { kind, bytes, offset })
     }
 
     /// The buffer as memory that can be made known to a device once and for all of its pictures; none where planes lie apart. The
@@ -291,7 +326,12 @@ impl ExportedFrame {
         let whole = self.whole()?;
         let start = NonNull::from(whole).cast();
         // SAFETY: the library keeps its memory until it is closed, which the last holder of `Shared` does.
-        Some(unsafe { ForeignMemory::new(start, whole.len(), self.lease.keeper()) })
+        let memory = unsafe { ForeignMemory::new(start, whole.len(), self.lease.keeper()) };
+        Some(match self.handle() {
+            // SAFETY: the library keeps the handle while the picture is lent, which is borrowed here, and says that it is this memory's.
+            Some(handle) => unsafe { memory.with_handle(handle) },
+            None => memory,
+        })
     }
 
     /// The number of the buffer.
@@ -383,11 +423,21 @@ pub(super) fn check(raw: &abi::Frame) -> Result<Picture, FrameFault> {
     if raw.flags & !abi::FRAME_TORN != 0 {
         return Err(FrameFault::Flags { found: raw.flags });
     }
+    let memory = check_memory(raw.memory_kind, raw.handle)?;
+    if !matches!(memory, Memory::Host) && raw.memory_bytes > 0 {
+        for (number, place) in places.iter().enumerate() {
+            let end = |place: Place| place.plane.offset_bytes.saturating_add(place.len as u64);
+            if let Some(found) = place.map(end).filter(|end| *end > raw.memory_bytes) {
+                return Err(FrameFault::Behind { plane: number, expected: raw.memory_bytes, found });
+            }
+        }
+    }
     Ok(Picture {
         format,
         size_px: [width_px, height_px],
         planes: places,
-        memory: check_memory(raw.memory_kind, raw.handle)?,
+        memory,
+        memory_bytes: raw.memory_bytes,
         sequence: raw.sequence,
         stamp_ns: raw.stamp_ns,
         clock: check_clock(raw.clock)?,
@@ -421,6 +471,7 @@ fn check_memory(kind: u32, handle: u64) -> Result<Memory, FrameFault> {
         abi::MEMORY_HOST if handle == 0 => Ok(Memory::Host),
         // -1 is what no descriptor can be
         abi::MEMORY_DMA_BUF => RawFd::try_from(handle).map(Memory::DmaBuf).map_err(|_| wrong),
+        abi::MEMORY_OPAQUE_FD => RawFd::try_from(handle).map(Memory::OpaqueFd).map_err(|_| wrong),
         abi::MEMORY_NVSCIBUF => NonNull::new(handle as *mut c_void).map(Memory::NvSciBuf).ok_or(wrong),
         abi::MEMORY_HOST => Err(wrong),
         found => Err(FrameFault::Memory { found }),
@@ -502,8 +553,15 @@ mod tests {
         assert_eq!(fault(|raw| raw.planes[0].stride_bytes = u32::MAX), Some(huge));
         assert_eq!(fault(|raw| raw.memory_kind = 9), Some(Memory { found: 9 }));
         assert_eq!(fault(|raw| raw.handle = 5), Some(Handle { memory: 0, found: 5 }));
-        let no_fd = |raw: &mut abi::Frame| (raw.memory_kind, raw.handle) = (1, u64::MAX);
-        assert_eq!(fault(no_fd), Some(Handle { memory: 1, found: u64::MAX }));
+        for memory in [1, 3] {
+            let no_fd = |raw: &mut abi::Frame| (raw.memory_kind, raw.handle) = (memory, u64::MAX);
+            assert_eq!(fault(no_fd), Some(Handle { memory, found: u64::MAX }));
+        }
+        let behind = |raw: &mut abi::Frame| {
+            (raw.memory_kind, raw.handle, raw.memory_bytes) = (1, 5, 95);
+            raw.planes[1].offset_bytes = 64;
+        };
+        assert_eq!(fault(behind), Some(Behind { plane: 1, expected: 95, found: 96 }));
         assert_eq!(fault(|raw| raw.memory_kind = 2), Some(Handle { memory: 2, found: 0 }));
         assert_eq!(fault(|raw| raw.clock = 4), Some(Clock { found: 4 }));
         assert_eq!(fault(|raw| raw.stamp_kind = 4), Some(StampKind { found: 4 }));
@@ -534,8 +592,9 @@ mod tests {
             let known = CameraFormat::all().nth(formats).map_or(code, |format| format.fourcc().number());
             raw.fourcc = if code % 8 == 0 { code } else { known };
             (raw.width_px, raw.height_px, raw.plane_count) = (width_px >> (width_px % 32), height_px >> (height_px % 32), count % 5);
-            (raw.memory_kind, raw.clock, raw.stamp_kind, raw.flags) = (memory % 4, clock % 18, kind % 6, flags % 3);
+            (raw.memory_kind, raw.clock, raw.stamp_kind, raw.flags) = (memory % 5, clock % 18, kind % 6, flags % 3);
             raw.handle = handle >> (handle % 64);
+            raw.memory_bytes = handle.rotate_left(32) >> (handle % 64);
             for (plane, (address, bytes, stride)) in raw.planes.iter_mut().zip(planes) {
                 plane.data = std::ptr::without_provenance(address as usize);
                 (plane.bytes, plane.stride_bytes) = (bytes >> (bytes % 64), stride >> (stride % 32));

@@ -135,6 +135,7 @@ static int set(CatseyeExporter *e, const char *key, const char *value) {
     else if (!strcmp(key, "buffers")) e->buffer_count = (uint32_t)atoi(value);
     else if (!strcmp(key, "padding")) e->padding = atoi(value);
     else if (!strcmp(key, "apart")) e->apart = atoi(value);
+    else if (!strcmp(key, "gpu_uuid")) return strlen(value) == 32;
     else if (!strcmp(key, "at")) e->at = atoi(value);
     else if (!strcmp(key, "away_ms")) e->away_ms = atol(value);
     else if (!strcmp(key, "fault")) snprintf(e->fault, sizeof e->fault, "%s", value);
@@ -235,6 +236,7 @@ static int give(CatseyeExporter *e, struct Buffer *buffer, CatseyeFrame *frame) 
         .buffer = (uint32_t)(buffer - e->buffers),
         .memory_kind = CATSEYE_MEMORY_DMA_BUF,
         .handle = (uint64_t)buffer->fd,
+        .memory_bytes = e->bytes,
         .sequence = e->sequence,
         .stamp_ns = e->next_ns,
         .clock = CATSEYE_CLOCK_HOST_MONOTONIC,

@@ -1,6 +1,6 @@
 //! Pictures of a log as a network's input: where the ranges of 8-bit tensors come from, for models that carry none.
 //!
-//! A log's pictures are unpacked and prepared as a replay does it, as many as are wanted, evenly spread over the log; TensorRT
+//! A log's pictures are unpacked and prepared as a replay with the log's own rig does it, as many as are wanted, evenly spread over the log; TensorRT
 //! takes them batch by batch from the device. A last batch that is not full is left out.
 
 use std::collections::VecDeque;
@@ -13,6 +13,7 @@ use catseye_sensors::picture::Limits;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::gpu::tensorrt::Ranges;
 use crate::gpu::{Context, DeviceBuffer, GpuError};
 use crate::log::packet::SensorPacket;
 use crate::log::reader::{Event, LogReader, ReadError};
@@ -20,6 +21,7 @@ use crate::runtime::graph::Stage;
 use crate::source::{Item, Preamble, PreambleError, Source};
 use crate::stages::Tick;
 use crate::stages::decode::{DecodeHeadError, Head};
+use crate::stages::network::preprocessor_of;
 use crate::stages::preprocess::{Layout, PreprocessError, Preprocessor};
 use crate::stages::unpack::Unpack;
 
@@ -76,6 +78,8 @@ pub struct CalibrationLog {
     pub pictures: u32,
     /// How the input is made; recognised from the model where it is not said.
     pub head: Option<Head>,
+    /// How ranges follow from the pictures.
+    pub ranges: Ranges,
 }
 
 impl CalibrationLog {
@@ -94,7 +98,12 @@ impl CalibrationLog {
             }
         }
         let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("{} pictures of {hex}", self.pictures))
+        // which tensors get no range (`sensitive_tensors` of the shim) has a name here, for when it changes
+        let ranges = match self.ranges {
+            Ranges::MinMax => "min-max",
+            Ranges::Entropy => "entropy",
+        };
+        Ok(format!("{} pictures of {hex}, {ranges}, none at both ends", self.pictures))
     }
 }
 
@@ -148,7 +157,8 @@ struct Pictures {
     source: Source,
     packets: VecDeque<SensorPacket>,
     unpack: Unpack,
-    preprocessor: Preprocessor,
+    /// Per camera of the rig.
+    preprocessors: Vec<Preprocessor>,
     tick: Tick,
     /// Every so many pictures one is taken.
     every: u64,
@@ -168,11 +178,12 @@ impl Pictures {
             let (path, found) = (log.path.clone(), found.min(log.pictures.into()));
             return Err(CalibrateError::TooFew { path, expected: batch, found });
         }
+        let preprocessors = (0..rig.cameras.len()).map(|camera| preprocessor_of(&rig, camera, layout));
         Ok(Pictures {
+            preprocessors: preprocessors.collect::<Result<_, _>>()?,
             source: Source::open(&log.path, &rig, Limits::default())?,
             packets: VecDeque::new(),
             unpack: Unpack::new(Limits::default(), &rig),
-            preprocessor: Preprocessor::new(layout)?,
             tick: Tick::new(rig.cameras.len(), rig.lidars.len(), &[]),
             every: (found / u64::from(log.pictures)).max(1),
             seen: 0,
@@ -206,8 +217,9 @@ impl Pictures {
             self.tick.packets = vec![packet];
             // one that cannot be unpacked is passed over
             let _ = self.unpack.run(&mut self.tick);
-            let Some(slot) = self.tick.cameras.get(camera).filter(|slot| slot.present) else { continue };
-            self.preprocessor.run(&slot.frame, planes)?;
+            let (slot, preprocessor) = (self.tick.cameras.get(camera), self.preprocessors.get_mut(camera));
+            let (Some(slot), Some(preprocessor)) = (slot.filter(|slot| slot.present), preprocessor) else { continue };
+            preprocessor.run(&slot.frame, planes)?;
             self.left -= 1;
             return Ok(true);
         }
@@ -261,7 +273,7 @@ mod tests {
             std::fs::write(pictures.join(format!("{grey:05}.png")), bytes).unwrap();
         }
         import(ImportKind::Pictures, &pictures, &path, &ImportOptions::default(), &mut |_, _| {}).unwrap();
-        let log = |pictures| CalibrationLog { path: path.clone(), pictures, head: None };
+        let log = |pictures| CalibrationLog { path: path.clone(), pictures, head: None, ranges: Ranges::MinMax };
         let layout = Head::Yolox.layout(16, 8);
 
         let mut every_other = Pictures::open(&log(4), layout, 2).unwrap();
@@ -278,5 +290,7 @@ mod tests {
         assert!(error.contains("expected at least 10 pictures") && error.ends_with("found 9"), "{error}");
         assert_ne!(log(4).identity().unwrap(), log(5).identity().unwrap());
         assert!(log(4).identity().unwrap().starts_with("4 pictures of "));
+        let cut = CalibrationLog { ranges: Ranges::Entropy, ..log(4) };
+        assert_ne!(cut.identity().unwrap(), log(4).identity().unwrap());
     }
 }

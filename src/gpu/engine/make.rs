@@ -89,7 +89,7 @@ pub fn make(
         Some(log) => {
             let mut batches = open_batches(library, &builder, model, log)?;
             let mut next = |_: &[&str]| Some(vec![batches.next_batch()?]);
-            let calibration = Calibration { batches: &mut next, table: None };
+            let calibration = Calibration { batches: &mut next, table: None, ranges: log.ranges };
             let built = builder.build(&request.options, &store.timing_cache(&key), Some(calibration), progress);
             if let Some(failure) = batches.failure.take() {
                 return Err(failure.into());
@@ -120,6 +120,9 @@ pub fn make(
         golden: Golden { seed: SEED, output_sha256: outputs.iter().map(|bytes| sha256_hex(bytes)).collect() },
     };
     let stored = store.keep(record, &built.plan, &outputs.concat())?;
+    if let Some(table) = &built.calibration_table {
+        stored.keep_calibration(table)?;
+    }
     Ok(Made { stored, is_new: true })
 }
 

@@ -199,6 +199,11 @@ impl Stored {
         self.record_path.with_extension("golden")
     }
 
+    /// Keeps the table of ranges that TensorRT made of the pictures, for people and for other programs.
+    pub fn keep_calibration(&self, table: &[u8]) -> Result<(), StoreError> {
+        write(&self.record_path.with_extension("calibration"), table)
+    }
+
     /// Whether this device and TensorRT can load it. A plan runs on the kind of device that it was built on, by the same TensorRT.
     pub fn check_place(&self, device: &str, capability: (u32, u32), tensorrt: &str) -> Result<(), StoreError> {
         let (key, path) = (&self.record.key, shown(&self.record_path));

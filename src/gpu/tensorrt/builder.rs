@@ -23,6 +23,16 @@ pub enum Precision {
     Int8,
 }
 
+/// How the range of an 8-bit tensor follows from what was seen of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ranges {
+    /// All of it.
+    #[default]
+    MinMax,
+    /// What keeps most of its information: rare large values are cut off. A deep learning accelerator takes no other.
+    Entropy,
+}
+
 /// How to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildOptions {
@@ -37,6 +47,16 @@ pub struct BuildOptions {
     pub workspace_bytes: Option<u64>,
     /// A deep learning accelerator (on Orin: 0 or 1) in place of the GPU, which keeps the layers that it cannot run.
     pub dla_core: Option<u8>,
+}
+
+impl Ranges {
+    fn number(self) -> i32 {
+        let number = match self {
+            Ranges::MinMax => abi::CATSEYE_TRT_RANGES_MIN_MAX,
+            Ranges::Entropy => abi::CATSEYE_TRT_RANGES_ENTROPY,
+        };
+        number as i32
+    }
 }
 
 impl Default for BuildOptions {
@@ -80,6 +100,8 @@ pub struct Calibration<'a> {
     pub batches: &'a mut Batches<'a>,
     /// A table of an earlier calibration, which makes batches needless.
     pub table: Option<&'a [u8]>,
+    /// How ranges follow from batches.
+    pub ranges: Ranges,
 }
 
 /// What a build gives.
@@ -194,9 +216,9 @@ impl Builder {
         }
         let library = Arc::clone(&self.library);
         library.context.current()?;
-        let (batches, table) = match calibration {
-            Some(Calibration { batches, table }) => (Some(batches), table.unwrap_or_default()),
-            None => (None, &[][..]),
+        let (batches, table, ranges) = match calibration {
+            Some(Calibration { batches, table, ranges }) => (Some(batches), table.unwrap_or_default(), ranges),
+            None => (None, &[][..], Ranges::default()),
         };
         let has_batches = batches.is_some();
         let mut user = User { progress, batches, table: None, stopped: false };
@@ -204,7 +226,7 @@ impl Builder {
             flags: options.flags(),
             level: options.level.map_or(-1, i32::from),
             dla_core: options.dla_core.map_or(-1, i32::from),
-            reserved: 0,
+            ranges: ranges.number(),
             workspace_bytes: options.workspace_bytes.unwrap_or(0),
             timing_cache: pointer(timing_cache),
             timing_cache_bytes: timing_cache.len(),

@@ -25,6 +25,13 @@ pub struct Version {
     pub patch: u32,
 }
 
+impl Version {
+    fn of(major: i32, minor: i32, patch: i32) -> Version {
+        let number = |value: i32| u32::try_from(value).unwrap_or(0);
+        Version { major: number(major), minor: number(minor), patch: number(patch) }
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
@@ -55,27 +62,32 @@ impl fmt::Debug for Library {
 }
 
 impl Library {
-    /// Opens the newest TensorRT there is among the majors of this build. The open device stands for a driver that works:
+    /// Opens the newest TensorRT there is among the majors of this build, by the newest headers that it is not older than. The open device stands for a driver that works:
     /// without one TensorRT may answer with garbage. To be called once: what was opened, and its listener, stay until the process
     /// ends, since TensorRT keeps pointers to both.
     pub fn find(context: &Arc<Context>, listener: Option<Listener>) -> Result<Arc<Library>, TensorRtError> {
         context.current()?;
         let log: &'static Log = Box::leak(Box::new(Log::new(listener)));
+        let shims = compiled_in();
         let mut looked = Vec::new();
-        let mut version_error = None;
-        for api in compiled_in() {
-            let names = Names::of(api.major);
-            match open(api, &names, log) {
-                Ok(Opened { raw, no_parser }) => {
+        let mut other_version = None;
+        for newest in newest_of_majors(&shims) {
+            let names = Names::of(newest.major);
+            let opened = probe(newest, &names, log).and_then(|found| {
+                let api = fitting(&shims, newest, found);
+                open(api, &names, log).map(|opened| (api, opened))
+            });
+            match opened {
+                Ok((api, Opened { raw, no_parser })) => {
                     let version = version_of(api, raw);
                     let (context, path) = (Arc::clone(context), names.nvinfer);
                     return Ok(Arc::new(Library { api, raw, log, context, version, path, no_parser }));
                 }
                 Err(TensorRtError::NoLibrary { looked: cause }) => looked.push(format!("{}: {cause}", names.nvinfer)),
-                Err(error) => version_error = Some(error),
+                Err(error) => other_version = Some(error),
             }
         }
-        Err(version_error.unwrap_or_else(|| TensorRtError::NoLibrary { looked: looked_text(&looked) }))
+        Err(other_version.unwrap_or_else(|| TensorRtError::NoLibrary { looked: looked_text(&looked) }))
     }
 
     /// Its version.
@@ -121,18 +133,25 @@ pub(super) unsafe fn call<F, R: Default>(entry: Option<F>, with: impl FnOnce(F) 
     entry.map(with).unwrap_or_default()
 }
 
-/// The tables of the majors whose headers the build had, newest first.
+/// The tables of the versions whose headers the build had, oldest first.
 fn compiled_in() -> Vec<&'static CatseyeTrtApi> {
-    let tables: &[unsafe extern "C" fn() -> *const CatseyeTrtApi] = &[
-        #[cfg(catseye_trt11)]
-        abi::catseye_trt11_api,
-        #[cfg(catseye_trt10)]
-        abi::catseye_trt10_api,
-        #[cfg(catseye_trt8)]
-        abi::catseye_trt8_api,
-    ];
     // SAFETY: each gives the address of a constant.
-    tables.iter().filter_map(|table| unsafe { table().as_ref() }).collect()
+    abi::SHIMS.iter().filter_map(|table| unsafe { table().as_ref() }).collect()
+}
+
+/// The newest table of each major, newest first.
+fn newest_of_majors(shims: &[&'static CatseyeTrtApi]) -> Vec<&'static CatseyeTrtApi> {
+    let mut newest: Vec<&CatseyeTrtApi> = shims.iter().rev().copied().collect();
+    newest.dedup_by_key(|api| api.major);
+    newest
+}
+
+/// The table that knows most of what this library has and nothing that it lacks; the oldest of the major where all are newer than the
+/// library, which then refuses it by name.
+fn fitting(shims: &[&'static CatseyeTrtApi], newest: &'static CatseyeTrtApi, found: Version) -> &'static CatseyeTrtApi {
+    let of_major = shims.iter().copied().filter(|api| api.major == newest.major);
+    let fits = |api: &&CatseyeTrtApi| u32::try_from(api.minor).is_ok_and(|minor| minor <= found.minor);
+    of_major.clone().rfind(fits).or_else(|| of_major.clone().next()).unwrap_or(newest)
 }
 
 /// What the libraries of one major are called.
@@ -151,6 +170,20 @@ impl Names {
         };
         Names { nvinfer: name("nvinfer"), parser: name("nvonnxparser"), plugin: name("nvinfer_plugin") }
     }
+}
+
+/// The version of what would be opened.
+fn probe(api: &CatseyeTrtApi, names: &Names, log: &'static Log) -> Result<Version, TensorRtError> {
+    let name = c_name(&names.nvinfer)?;
+    let (mut major, mut minor, mut patch) = (0, 0, 0);
+    // SAFETY: the name is a C string, the log lives for ever, and the places can be written.
+    let status = unsafe {
+        status_of(api.library_probe, |probe| {
+            probe(name.as_ptr(), Some(sink), log.user(), &raw mut major, &raw mut minor, &raw mut patch)
+        })
+    };
+    answer(status, "tell its version", || log.take_errors())?;
+    Ok(Version::of(major, minor, patch))
 }
 
 /// A library that was opened, and why its parser was not.
@@ -204,10 +237,38 @@ fn version_of(api: &CatseyeTrtApi, raw: NonNull<abi::CatseyeTrtLibrary>) -> Vers
     unsafe {
         call(api.library_version, |version| version(raw.as_ptr(), &raw mut major, &raw mut minor, &raw mut patch));
     }
-    let number = |value: i32| u32::try_from(value).unwrap_or(0);
-    Version { major: number(major), minor: number(minor), patch: number(patch) }
+    Version::of(major, minor, patch)
 }
 
 fn looked_text(looked: &[String]) -> String {
     format!("{} (set {LIBRARY_VARIABLE} to the folder of libnvinfer.so)", looked.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables of these headers, which nobody calls.
+    fn tables(headers: &[(i32, i32)]) -> Vec<&'static CatseyeTrtApi> {
+        let table = |&(major, minor)| &*Box::leak(Box::new(CatseyeTrtApi { major, minor, ..CatseyeTrtApi::default() }));
+        headers.iter().map(table).collect()
+    }
+
+    #[test]
+    fn a_library_is_opened_by_the_newest_headers_that_are_not_newer() {
+        let shims = tables(&[(8, 5), (8, 6), (10, 0), (11, 4)]);
+        let newest = newest_of_majors(&shims);
+        assert_eq!(newest.iter().map(|api| (api.major, api.minor)).collect::<Vec<_>>(), [(11, 4), (10, 0), (8, 6)]);
+        let by = |newest, minor| fitting(&shims, newest, Version { major: 0, minor, patch: 9 }).minor;
+        assert_eq!([4, 5, 6, 7].map(|minor| by(newest[2], minor)), [5, 5, 6, 6]);
+        assert_eq!([0, 13].map(|minor| by(newest[1], minor)), [0, 0]);
+        assert_eq!([0, 4].map(|minor| by(newest[0], minor)), [4, 4]);
+    }
+
+    #[test]
+    fn every_table_of_the_build_is_whole_and_they_stand_in_order() {
+        let shims = compiled_in();
+        assert!(!shims.is_empty() && shims.is_sorted_by_key(|api| (api.major, api.minor)));
+        assert!(shims.iter().all(|api| api.library_probe.is_some() && api.context_destroy.is_some()));
+    }
 }

@@ -1,7 +1,7 @@
 //! TensorRT behind a safe face: an ONNX model in, a plan for one kind of device out, and the plan at work in a stream.
 //!
-//! The libraries are opened at run time by [`Library::find`]; which majors (8, 10, 11) can be opened is settled by the headers
-//! of the build. A [`Builder`] makes a plan in minutes, once; an [`Engine`] is a plan that is loaded, and an
+//! The libraries are opened at run time by [`Library::find`]; which majors (8, 10, 11) can be opened, and how much is known of their
+//! minors, is settled by the headers of the build. A [`Builder`] makes a plan in minutes, once; an [`Engine`] is a plan that is loaded, and an
 //! [`ExecutionContext`] puts its work into a [`Stream`](super::Stream), where a [`Graph`](super::Graph) may capture it.
 //! TensorRT says what goes wrong only in its log, so every error here carries the words that were logged.
 
@@ -13,7 +13,7 @@ pub mod library;
 pub mod log;
 
 pub use self::{
-    builder::{BuildOptions, Builder, Built, Calibration, Phase, Precision},
+    builder::{BuildOptions, Builder, Built, Calibration, Phase, Precision, Ranges},
     engine::{Engine, ExecutionContext},
     error::TensorRtError,
     library::{Library, Version},

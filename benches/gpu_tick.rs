@@ -167,7 +167,14 @@ fn load(arguments: &Arguments, rig: &Rig) -> Result<(GpuNode, Vec<Network>), Box
     let mut networks = Vec::new();
     for path in &arguments.models {
         let model = Model::load(path)?;
-        let wanted = WantedEngine { model: &model, batch: arguments.cameras, size: None, precision, plan_sha256: None };
+        let wanted = WantedEngine {
+            model: &model,
+            batch: arguments.cameras,
+            size: None,
+            precision,
+            dla_core: None,
+            plan_sha256: None,
+        };
         let (inputs, outputs, _) = engines.load(&wanted)?;
         let (width, height) = picture_size(model.file(), &inputs, None)?;
         let head = Head::recognise(&inputs, &outputs, &model.class_names().unwrap_or_default())?;

@@ -471,6 +471,7 @@ fn load_engines(
             batch: opened.cameras.len(),
             size: opened.size,
             precision: settings.precision.or(opened.of_rig.precision).unwrap_or_default(),
+            dla_core: opened.of_rig.dla_core,
             plan_sha256: settings.plans.get(&opened.of_rig.name).map(String::as_str),
         };
         let (inputs, outputs, backend) = engines.load(&wanted)?;

@@ -92,7 +92,7 @@ fn node(folder: &Path, transfer: Transfer) -> (GpuNode, Pool<Slot<Tick>>) {
     let model = Model::load(&folder.join("net.onnx")).unwrap();
     let mut engines = RigEngines::open(Some(&folder.join("engines"))).unwrap();
     let precision = EnginePrecision::Fp32;
-    let wanted = WantedEngine { model: &model, batch: 1, size: None, precision, plan_sha256: None };
+    let wanted = WantedEngine { model: &model, batch: 1, size: None, precision, dla_core: None, plan_sha256: None };
     let (inputs, outputs, _) = engines.load(&wanted).unwrap();
     let (width, height) = picture_size(model.file(), &inputs, None).unwrap();
     let networks = [Network {
@@ -165,6 +165,28 @@ fn warm_ticks_allocate_nothing_and_both_ways_to_the_device_give_the_same() {
 }
 
 /// Runs a test of this file in a process of its own: a lost GPU is lost for all of a process.
+/// As an engine on a deep learning accelerator: what its record says of it is taken at its word.
+#[test]
+fn an_engine_that_cannot_be_captured_runs_beside_the_graph() {
+    let Some(context) = device() else { return };
+    let folder = place();
+    let (mut captured, pool) = node(folder.path(), Transfer::Copy);
+    let expected = go_round(&mut captured, &pool, 5);
+    assert!(captured.node_count().is_some_and(|count| count > 0));
+    drop((captured, pool));
+
+    let engines = std::fs::read_dir(folder.path().join("engines")).unwrap().map(|entry| entry.unwrap().path());
+    let record =
+        engines.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "json")).unwrap();
+    let mut told: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    told["capture"] = serde_json::json!({ "is": "impossible", "cause": "this test" });
+    std::fs::write(&record, told.to_string()).unwrap();
+    let (mut alone, pool) = node(folder.path(), Transfer::Copy);
+    assert_eq!(go_round(&mut alone, &pool, 5), expected);
+    assert_eq!(alone.node_count(), None);
+    assert_eq!(context.check(), Ok(()));
+}
+
 /// As from a camera whose buffers the device imports: nothing is copied, and what it sees is what lies behind the handle.
 #[test]
 #[allow(unsafe_code)] // memory that is somebody else's

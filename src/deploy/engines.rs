@@ -30,6 +30,9 @@ impl EngineOrder {
         if let (Some(width), Some(height)) = (model.input_width_px, model.input_height_px) {
             arguments.extend(["--input-size".to_owned(), format!("{width}x{height}")]);
         }
+        if let Some(core) = model.dla_core {
+            arguments.extend(["--dla".to_owned(), core.to_string()]);
+        }
         EngineOrder { model: path, arguments }
     }
 

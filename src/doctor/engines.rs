@@ -103,11 +103,11 @@ impl Shelf {
         Some(shelf)
     }
 
-    /// Engines of a model that run here.
-    pub(super) fn of_model(&self, sha256: &str) -> impl Iterator<Item = &Record> {
+    /// Engines of a model that run here, on a DLA's core or on the GPU.
+    pub(super) fn of_model(&self, sha256: &str, dla_core: Option<u8>) -> impl Iterator<Item = &Record> {
         let fits = move |(record, home): &&(Record, Home)| {
             record.key.model_sha256 == sha256
-                && record.key.dla_core.is_none()
+                && record.key.dla_core == dla_core
                 && matches!(home, Home::Here | Home::Unknown)
         };
         self.engines.iter().filter(fits).map(|(record, _)| record)

@@ -148,7 +148,10 @@ fn of_model(machine: &Machine, rig: &Rig, model: &RigModel, shelf: Option<&Shelf
     };
     let (precision, batch) = (model.precision.unwrap_or_default().name(), model.cameras.len() as u64);
     let sha256 = loaded.sha256_hex();
-    if shelf.of_model(&sha256).any(|engine| engine.key.precision == precision && engine.batch() == Some(batch)) {
+    if shelf
+        .of_model(&sha256, model.dla_core)
+        .any(|engine| engine.key.precision == precision && engine.batch() == Some(batch))
+    {
         return Finding::green(
             subject,
             format!("{shown} is there, and its engine of {precision} with a batch of {batch} too"),
@@ -156,12 +159,13 @@ fn of_model(machine: &Machine, rig: &Rig, model: &RigModel, shelf: Option<&Shelf
     }
     let size = model.input_width_px.zip(model.input_height_px);
     let size = size.map_or_else(String::new, |(width, height)| format!(" --input-size {width}x{height}"));
+    let dla = model.dla_core.map_or_else(String::new, |core| format!(" --dla {core}"));
     Finding::yellow(
         subject,
         format!(
             "{shown} is there, but no engine of {precision} with a batch of {batch} on {}: it runs on the CPU",
             gpu.name
         ),
-        format!("`catseye engine build {shown} --precision {precision} --batch {batch}{size}`"),
+        format!("`catseye engine build {shown} --precision {precision} --batch {batch}{size}{dla}`"),
     )
 }

@@ -9,6 +9,7 @@ use catseye_calibration::rig::Rig;
 use thiserror::Error;
 
 use super::decode::DecodePlan;
+use super::engine::record::Capture;
 use super::engine::{Store, StoreError, Stored};
 use super::node::{GpuNetwork, GpuNode, GpuNodeError, NodeOptions, OnLoss};
 use super::tensorrt::{Engine, Library, Precision, TensorInfo, TensorRtError};
@@ -77,6 +78,8 @@ pub struct WantedEngine<'a> {
     pub size: Option<(usize, usize)>,
     /// The smallest type that layers may compute in.
     pub precision: EnginePrecision,
+    /// The deep learning accelerator that it runs on; none for the GPU.
+    pub dla_core: Option<u8>,
     /// SHA-256 of the plan, where it must be just that one.
     pub plan_sha256: Option<&'a str>,
 }
@@ -93,8 +96,9 @@ impl WantedEngine<'_> {
     /// The command that builds it.
     fn command(&self) -> String {
         let size = self.size.map(|(width, height)| format!(" --input-size {width}x{height}")).unwrap_or_default();
-        let precision = self.precision.name();
-        format!("catseye engine build {} --precision {precision} --batch {}{size}", self.model.file(), self.batch)
+        let (file, batch, precision) = (self.model.file(), self.batch, self.precision.name());
+        let dla = self.dla_core.map(|core| format!(" --dla {core}")).unwrap_or_default();
+        format!("catseye engine build {file} --precision {precision} --batch {batch}{size}{dla}")
     }
 
     /// Whether a stored engine does what is wanted; effort and limits of the build may be any.
@@ -116,7 +120,7 @@ impl WantedEngine<'_> {
         };
         key.precision == self.precision()
             && !key.tf32
-            && key.dla_core.is_none()
+            && key.dla_core == self.dla_core
             && record.inputs.iter().all(|input| has_batch(input) && has_size(input))
     }
 }
@@ -127,7 +131,8 @@ pub struct RigEngines {
     kernels: Kernels,
     library: Arc<Library>,
     store: Store,
-    engines: Vec<Arc<Engine>>,
+    /// Each with whether a run of it can be captured into a graph.
+    engines: Vec<(Arc<Engine>, bool)>,
 }
 
 impl RigEngines {
@@ -162,11 +167,14 @@ impl RigEngines {
             version: self.library.version().to_string(),
             threads: 1,
             library: Some(self.library.path().into()),
-            reason: format!("{} on {}", wanted.precision.name(), self.context.name()),
+            reason: match wanted.dla_core {
+                None => format!("{} on {}", wanted.precision.name(), self.context.name()),
+                Some(core) => format!("{} on DLA {core} of {}", wanted.precision.name(), self.context.name()),
+            },
             plan_sha256: Some(stored.record.plan_sha256.clone()),
         };
         let specs = (specs(engine.inputs()), specs(engine.outputs()));
-        self.engines.push(engine);
+        self.engines.push((engine, matches!(stored.record.capture, Capture::Possible { .. })));
         Ok((specs.0, specs.1, info))
     }
 
@@ -205,7 +213,8 @@ impl RigEngines {
         on_loss: OnLoss,
     ) -> Result<(GpuNode, Vec<DecodePlan>), GpuNodeError> {
         let pairs = networks.iter().cloned().zip(self.engines);
-        let networks: Vec<GpuNetwork> = pairs.map(|(network, engine)| GpuNetwork { network, engine }).collect();
+        let network = |(network, (engine, is_captured))| GpuNetwork { network, engine, is_captured };
+        let networks: Vec<GpuNetwork> = pairs.map(network).collect();
         let plans = networks.iter().map(GpuNetwork::plan).collect::<Result<_, _>>()?;
         Ok((GpuNode::new(&self.context, &self.kernels, networks, rig, options, on_loss)?, plans))
     }

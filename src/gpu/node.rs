@@ -1,10 +1,11 @@
 //! The GPU's part of a tick, in the place of preprocess and infer and of the larger part of decode.
 //!
 //! Every network works in a branch of its own (preprocess, TensorRT, decode, digests): all of it one captured graph, one
-//! launch a tick. The pictures and results of a slot lie in page-locked memory that the node lends to it, so that the device
-//! copies them itself, before and behind the graph, or reads pictures where they lie; the host's thread touches only a table
-//! that tells where they are. Two ticks are in flight, each with memory, execution contexts and a graph of its own. The batch
-//! is fixed and an absent camera's row is zero, so that a partial tick runs the same graph.
+//! launch a tick. A branch whose engine cannot be captured, as on a deep learning accelerator, is started by itself beside the
+//! graph. The pictures and results of a slot lie in page-locked memory that the node lends to it, so that the device copies them
+//! itself, before and behind the graph, or reads pictures where they lie; the host's thread touches only a table that tells where
+//! they are. Two ticks are in flight, each with memory, execution contexts and a graph of its own. The batch is fixed and an absent
+//! camera's row is zero, so that a partial tick runs the same graph.
 //!
 //! Promises: after the first tick nothing is allocated, on the host or on the device; the same plans on the same device give
 //! the same bits, whatever else is in flight and however pictures reach the device.
@@ -97,6 +98,8 @@ pub struct GpuNetwork {
     pub network: Network,
     /// The plan, loaded.
     pub engine: Arc<Engine>,
+    /// Whether a run of it can be captured into a graph.
+    pub is_captured: bool,
 }
 
 impl GpuNetwork {
@@ -424,6 +427,12 @@ impl Home {
         Ok(sent)
     }
 
+    /// Copies the digests of all networks.
+    fn send_digests(&mut self, stream: &Stream) -> Result<(), TensorRtError> {
+        let bytes = self.digest_bytes.len();
+        Ok(stream.download(&self.device, self.digests, &mut self.digest_bytes, 0..bytes)?)
+    }
+
     fn digests_of(&self, part: &HomePart) -> &[u8] {
         let [start, bytes] = part.digests;
         self.digest_bytes.get(start..start.saturating_add(bytes)).unwrap_or_default()
@@ -437,6 +446,8 @@ fn pinned_mut(held: &mut HostBytes) -> Result<&mut PinnedBuffer, GpuError> {
 
 /// One network's share of a lane.
 struct Branch {
+    /// Whether it is part of the lane's graph.
+    is_captured: bool,
     preprocess: BatchPreprocess,
     execution: ExecutionContext,
     decode: HeadDecode,
@@ -451,10 +462,14 @@ struct Branch {
 /// What is captured: it is dropped before what it uses.
 struct Lane {
     graph: Option<Graph>,
+    /// Whether the first run is over, in which TensorRT sets things up.
+    is_warm: bool,
     branches: Vec<Branch>,
     stream: Stream,
     /// Branches may begin.
     arrived: Event,
+    /// Those beside the graph may.
+    arrived_beside: Event,
     /// The device has begun with the tick.
     begun: Event,
     /// All of the tick is done.
@@ -635,7 +650,7 @@ impl GpuNode {
     }
 
     /// Times a tick's graph with these pictures, and what TensorRT alone takes in the same branches, in turns: so many rounds
-    /// of so many runs. To be asked while no tick is in flight.
+    /// of so many runs. To be asked while no tick is in flight. What cannot be captured is not counted.
     ///
     /// # Errors
     /// [`GpuNodeError`].
@@ -690,9 +705,11 @@ impl Lane {
         }
         Ok(Lane {
             graph: None,
+            is_warm: false,
             branches,
             stream: Stream::new(context, Priority::High)?,
             arrived: Event::without_time(context)?,
+            arrived_beside: Event::without_time(context)?,
             begun: Event::new(context)?,
             done: Event::new(context)?,
             upload,
@@ -706,8 +723,10 @@ impl Lane {
     fn begin(&mut self, networks: &[GpuNetwork], tick: &mut Tick) -> Result<(), GpuNodeError> {
         let begun = self.begin_all(networks, tick);
         if begun.is_err() {
-            // what has begun uses the slot's memory
-            let _ = self.stream.synchronize();
+            // what has begun uses the slot's memory, and branches beside the graph may not have joined yet
+            for stream in self.branches.iter().map(|branch| &branch.stream).chain([&self.stream]) {
+                let _ = stream.synchronize();
+            }
         }
         begun
     }
@@ -716,24 +735,52 @@ impl Lane {
         self.upload.fill(networks, &self.branches, tick)?;
         self.stream.record(&self.begun)?;
         let up = self.upload.send(&self.stream, tick)?;
-        if self.graph.is_none() {
+        if !self.is_warm {
             // TensorRT sets things up in a first run, which cannot be captured
             self.enqueue()?;
             self.stream.synchronize()?;
-            self.graph = Some(self.capture(Parts::ALL)?);
+            if self.branches.iter().any(|branch| branch.is_captured) {
+                self.graph = Some(self.capture(Parts::ALL)?);
+            }
+            self.is_warm = true;
         }
-        if let Some(graph) = &self.graph {
-            graph.launch(&self.stream)?;
-        }
+        self.launch()?;
         self.copied = [up, self.home.send(&self.stream, tick)?];
         Ok(self.stream.record(&self.done)?)
     }
 
+    /// Starts the graph, and beside it what is in none.
+    fn launch(&mut self) -> Result<(), TensorRtError> {
+        let Lane { graph, branches, stream, arrived_beside, home, .. } = self;
+        let is_all = branches.iter().all(|branch| branch.is_captured);
+        if !is_all {
+            stream.record(arrived_beside)?;
+        }
+        for branch in branches.iter_mut().filter(|branch| !branch.is_captured) {
+            branch.begin(arrived_beside, Parts::ALL)?;
+        }
+        if let Some(graph) = graph {
+            graph.launch(stream)?;
+        }
+        for branch in branches.iter().filter(|branch| !branch.is_captured) {
+            stream.wait(&branch.done)?;
+        }
+        if !is_all {
+            home.send_digests(stream)?;
+        }
+        Ok(())
+    }
+
+    /// The branches that can be captured, and the digests where those are all.
     fn capture(&mut self, parts: Parts) -> Result<Graph, GpuNodeError> {
         let Lane { stream, branches, arrived, home, .. } = self;
+        let is_all = branches.iter().all(|branch| branch.is_captured);
         let mut failure = None;
         let captured = Graph::capture(stream, |stream| {
-            enqueue(stream, branches, (arrived, home), parts).map_err(|error| {
+            let captured = branches.iter_mut().filter(|branch| branch.is_captured);
+            let enqueued = enqueue(stream, captured, arrived, parts);
+            let sent = enqueued.and_then(|()| if is_all && parts.around { home.send_digests(stream) } else { Ok(()) });
+            sent.map_err(|error| {
                 let gpu = match &error {
                     TensorRtError::Gpu(gpu) => gpu.clone(),
                     _ => GpuError::Call { call: "enqueueV3", name: "refused", code: 0 },
@@ -747,7 +794,8 @@ impl Lane {
 
     fn enqueue(&mut self) -> Result<(), TensorRtError> {
         let Lane { stream, branches, arrived, home, .. } = self;
-        enqueue(stream, branches, (arrived, home), Parts::ALL)
+        enqueue(stream, branches.iter_mut(), arrived, Parts::ALL)?;
+        home.send_digests(stream)
     }
 
     /// Median time of these parts, in milliseconds.
@@ -799,32 +847,16 @@ impl Parts {
 }
 
 /// Puts a tick's work into a stream and the branches that fork from it and join it.
-fn enqueue(
+fn enqueue<'b>(
     stream: &Stream,
-    branches: &mut [Branch],
-    (arrived, home): (&Event, &mut Home),
+    branches: impl Iterator<Item = &'b mut Branch>,
+    arrived: &Event,
     parts: Parts,
 ) -> Result<(), TensorRtError> {
     stream.record(arrived)?;
-    for branch in branches.iter_mut() {
-        branch.stream.wait(arrived)?;
-        if parts.around {
-            branch.preprocess.enqueue(&branch.stream)?;
-        }
-        // SAFETY: the branch holds the memory of the engine's sizes, and the lane drops its graph first.
-        unsafe { branch.execution.enqueue(&branch.stream)? };
-        if parts.around {
-            branch.decode.enqueue(&branch.stream)?;
-            if let Some(digest) = &branch.digest {
-                digest.enqueue(&branch.stream)?;
-            }
-        }
-        branch.stream.record(&branch.done)?;
+    for branch in branches {
+        branch.begin(arrived, parts)?;
         stream.wait(&branch.done)?;
-    }
-    if parts.around {
-        let bytes = home.digest_bytes.len();
-        stream.download(&home.device, home.digests, &mut home.digest_bytes, 0..bytes)?;
     }
     Ok(())
 }
@@ -840,6 +872,23 @@ struct Ends {
 }
 
 impl Branch {
+    /// Puts its work into its own stream, behind an event.
+    fn begin(&mut self, arrived: &Event, parts: Parts) -> Result<(), TensorRtError> {
+        self.stream.wait(arrived)?;
+        if parts.around {
+            self.preprocess.enqueue(&self.stream)?;
+        }
+        // SAFETY: the branch holds the memory of the engine's sizes, and the lane drops its graph first.
+        unsafe { self.execution.enqueue(&self.stream)? };
+        if parts.around {
+            self.decode.enqueue(&self.stream)?;
+            if let Some(digest) = &self.digest {
+                digest.enqueue(&self.stream)?;
+            }
+        }
+        Ok(self.stream.record(&self.done)?)
+    }
+
     fn new(
         context: &Arc<Context>,
         kernels: &Kernels,
@@ -896,6 +945,7 @@ impl Branch {
             None
         };
         Ok(Branch {
+            is_captured: network.is_captured,
             preprocess,
             execution,
             decode,

@@ -1061,6 +1061,7 @@ fn model(log: &mut Log, section: &Section) -> Option<Model> {
             "nms_iou",
             "undistort",
             "precision",
+            "dla_core",
         ],
     );
     let name = unique_name(log, section, None);
@@ -1080,6 +1081,11 @@ fn model(log: &mut Log, section: &Section) -> Option<Model> {
     let undistort = section.optional(log, "undistort", "true or false", DeValue::as_bool).unwrap_or(false);
     let expected = "\"fp32\", \"fp16\" or \"int8\"";
     let precision = section.optional(log, "precision", expected, |value| Precision::from_name(&text(value)?));
+    let dla_core = section.optional(log, "dla_core", "0 or 1", |value| match value.as_integer()?.as_str() {
+        "0" => Some(0),
+        "1" => Some(1),
+        _ => None,
+    });
     Some(Model {
         name: name?,
         path,
@@ -1092,6 +1098,7 @@ fn model(log: &mut Log, section: &Section) -> Option<Model> {
         nms_iou,
         undistort,
         precision,
+        dla_core,
     })
 }
 
@@ -1184,13 +1191,16 @@ cameras = ["front"]
 
     #[test]
     fn a_rig_says_how_the_gpu_is_used() {
-        let text = GOOD.replace("name = \"boxes\"", "name = \"boxes\"\nprecision = \"int8\"");
+        let text = GOOD.replace("name = \"boxes\"", "name = \"boxes\"\nprecision = \"int8\"\ndla_core = 1");
         let rig = Rig::parse(&format!("{text}\n[gpu]\non_fault = \"cpu\"\n"), "rig.toml").unwrap();
         assert_eq!((rig.on_gpu_fault, rig.models[0].precision), (OnGpuFault::Cpu, Some(Precision::Int8)));
-        let wrong = text.replace("int8", "fp8") + "\n[gpu]\non_fault = \"pray\"\n";
+        assert_eq!(rig.models[0].dla_core, Some(1));
+        let wrong =
+            text.replace("int8", "fp8").replace("dla_core = 1", "dla_core = 2") + "\n[gpu]\non_fault = \"pray\"\n";
         let error = Rig::parse(&wrong, "rig.toml").unwrap_err().to_string();
         assert!(error.contains("gpu.on_fault: expected \"stop\" or \"cpu\", found \"pray\""), "{error}");
         assert!(error.contains("precision: expected \"fp32\", \"fp16\" or \"int8\", found \"fp8\""), "{error}");
+        assert!(error.contains("dla_core: expected 0 or 1, found 2"), "{error}");
     }
 
     const ON_BUS: &str = r#"

@@ -430,6 +430,8 @@ pub struct Model {
     pub undistort: bool,
     /// The smallest type that an engine compiled ahead may compute in; `None` for what the command line says.
     pub precision: Option<Precision>,
+    /// The deep learning accelerator (on Orin 0 or 1) that an engine compiled ahead runs on; `None` for the GPU.
+    pub dla_core: Option<u8>,
 }
 
 impl Model {
@@ -452,6 +454,7 @@ impl Model {
             nms_iou: Self::NMS_IOU,
             undistort: false,
             precision: None,
+            dla_core: None,
         }
     }
 }

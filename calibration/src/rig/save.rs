@@ -285,6 +285,7 @@ fn model(out: &mut Writer, model: &Model) {
     out.number("nms_iou", model.nms_iou);
     out.set("undistort", model.undistort.to_string());
     out.set_some("precision", model.precision.map(|precision| text(precision.name())));
+    out.set_some("dla_core", model.dla_core.map(|core| core.to_string()));
 }
 
 fn planner(out: &mut Writer, planner: &Planner) {
@@ -366,6 +367,7 @@ mod tests {
             nms_iou: 0.5,
             undistort: true,
             precision: Some(Precision::Int8),
+            dla_core: Some(1),
         });
         rig.on_gpu_fault = OnGpuFault::Cpu;
         rig.realtime = Realtime {

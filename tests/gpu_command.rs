@@ -7,6 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use catseye::header::sha256_hex;
 use common::onnx::{node, onnx, value};
 use common::small::{INPUT, workplace};
 
@@ -128,6 +129,16 @@ fn engines_are_built_once_and_used_and_what_is_wrong_with_them_has_a_name() {
     if told.contains(r#""tensorrt": "8."#) {
         assert_fails(&catseye(folder, &check), &["built by TensorRT 7.", "build the engine anew"]);
     }
+
+    // an engine that gives something else than when it was built is not used
+    std::fs::write(&record, &told).unwrap();
+    let golden = of_engine(folder, "golden");
+    let kept = std::fs::read(&golden).unwrap();
+    let other = vec![0; kept.len()];
+    std::fs::write(&golden, &other).unwrap();
+    std::fs::write(&record, told.replace(&sha256_hex(&kept), &sha256_hex(&other))).unwrap();
+    assert_fails(&replay(folder, &on_gpu), &["is apart by", "from when it was built", "catseye engine build"]);
+    std::fs::write(&golden, &kept).unwrap();
 
     // another plan is another run
     std::fs::write(&record, &told).unwrap();

@@ -9,6 +9,7 @@ use catseye_calibration::rig::Rig;
 use thiserror::Error;
 
 use super::decode::DecodePlan;
+use super::engine::golden::{CheckError, Verdict, check_loaded};
 use super::engine::record::Capture;
 use super::engine::{Store, StoreError, Stored};
 use super::node::{GpuNetwork, GpuNode, GpuNodeError, NodeOptions, OnLoss};
@@ -41,6 +42,24 @@ pub enum LoadEngineError {
         expected: String,
         /// Where it was looked for.
         folder: String,
+    },
+    /// It could not be held against what it gave when it was built.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// It gives something else than when it was built.
+    #[error(
+        "{plan}: {output} is apart by {difference} of its largest value from when it was built (bound {bound:.0e}): \
+         the device, its driver or a library has changed, or something is broken; `catseye engine build` makes it anew"
+    )]
+    Wrong {
+        /// The plan's file.
+        plan: String,
+        /// The output.
+        output: String,
+        /// How far, or that there is no number where there was one.
+        difference: String,
+        /// The bound of its precision.
+        bound: f64,
     },
 }
 
@@ -162,20 +181,34 @@ impl RigEngines {
         });
         let stored = best.ok_or_else(|| self.missing(wanted))?;
         let engine = Engine::load(&self.library, &stored.plan()?, stored.record.key.dla_core)?;
+        let changed = self.check(&engine, &stored)?;
+        let place = wanted.dla_core.map(|core| format!("DLA {core} of ")).unwrap_or_default();
         let info = BackendInfo {
             name: "tensorrt",
             version: self.library.version().to_string(),
             threads: 1,
             library: Some(self.library.path().into()),
-            reason: match wanted.dla_core {
-                None => format!("{} on {}", wanted.precision.name(), self.context.name()),
-                Some(core) => format!("{} on DLA {core} of {}", wanted.precision.name(), self.context.name()),
-            },
+            reason: format!("{} on {place}{}{changed}", wanted.precision.name(), self.context.name()),
             plan_sha256: Some(stored.record.plan_sha256.clone()),
         };
         let specs = (specs(engine.inputs()), specs(engine.outputs()));
         self.engines.push((engine, matches!(stored.record.capture, Capture::Possible { .. })));
         Ok((specs.0, specs.1, info))
+    }
+
+    /// Whether an engine still gives what it gave when it was built; what is to be said where only its bits are others.
+    fn check(&self, engine: &Arc<Engine>, stored: &Stored) -> Result<String, LoadEngineError> {
+        match check_loaded(&self.context, engine, stored)? {
+            Verdict::Equal => Ok(String::new()),
+            Verdict::Near { difference, .. } => {
+                Ok(format!(", with other bits than when it was built, apart by {difference:.2e}"))
+            }
+            Verdict::Different { output, difference, bound } => {
+                let plan = stored.plan_path().display().to_string();
+                let difference = difference.map_or("no number".to_owned(), |difference| format!("{difference:.2e}"));
+                Err(LoadEngineError::Wrong { plan, output, difference, bound })
+            }
+        }
     }
 
     /// The device that they run on.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use catseye_calibration::rig::{Camera as RigCamera, Exporter as RigExporter, PictureFormat, Source};
 use catseye_sensors::exporter::{ExportedClock, ExportedFrame, Exporter, ExporterError};
-use catseye_sensors::memory::{HostMemory, SharedBytes};
+use catseye_sensors::memory::{ForeignHandle, ForeignMemory, HostMemory, SharedBytes};
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::PixelFormat;
 use catseye_sensors::v4l2::{CameraFormat, SequenceCounter};
@@ -105,16 +105,29 @@ struct ExporterDriver {
 struct Seen {
     numbers: SequenceCounter,
     is_copy_told: bool,
-    /// By their numbers, the buffers that were seen, and as what memory whoever works on the pictures knows them.
-    buffers: BTreeMap<u32, Option<Arc<Box<dyn HostMemory>>>>,
+    /// By their numbers, the buffers that were seen.
+    buffers: BTreeMap<u32, Known>,
+}
+
+/// A buffer: by what handle it is shared, and as what memory whoever works on the pictures knows it.
+#[derive(Clone)]
+struct Known {
+    handle: Option<ForeignHandle>,
+    memory: Option<Arc<Box<dyn HostMemory>>>,
 }
 
 impl Seen {
     /// A picture's bytes, lent until the last who reads them lets go.
     fn share(&mut self, frame: ExportedFrame, outlet: &Outlet) -> SharedBytes {
-        let pictures = outlet.pictures();
-        let adopt = || Some(Arc::new(pictures?.maker.adopt(frame.foreign()?)?));
-        let memory = self.buffers.entry(frame.buffer()).or_insert_with(adopt).clone();
+        let foreign = frame.foreign();
+        let handle = foreign.as_ref().and_then(ForeignMemory::handle);
+        let known = self.buffers.get(&frame.buffer()).filter(|known| known.handle == handle).cloned();
+        let Known { memory, .. } = known.unwrap_or_else(|| {
+            let adopt = || Some(Arc::new(outlet.pictures()?.maker.adopt(foreign?)?));
+            let known = Known { handle, memory: adopt() };
+            self.buffers.insert(frame.buffer(), known.clone());
+            known
+        });
         let bytes = frame.into_bytes();
         match memory {
             Some(memory) => SharedBytes::in_memory(bytes, memory),

@@ -77,8 +77,9 @@ typedef struct CatseyePlane {
     uint32_t reserved;     /* 0 */
 } CatseyePlane;
 
-/* One picture, lent with its buffer from next_frame to release. In that time the library neither writes nor frees the
- * buffer, whatever else happens: not after stop, not when the camera is gone. */
+/* One picture, lent with its buffer from next_frame to release. While it is lent the library neither writes nor frees the
+ * buffer, whatever else happens: not after stop, not when the camera is gone. A buffer lies at the same place behind the
+ * same handle in all of its pictures, or the handle is another one. */
 typedef struct CatseyeFrame {
     uint32_t fourcc;
     uint32_t width_px;
@@ -109,9 +110,9 @@ typedef struct CatseyeExporterApi {
     /* Opens a camera and starts it. `config` is UTF-8, `key=value` with a semicolon between two. catseye always gives
      * `width_px`, `height_px`, `rate_hz`, `fourcc` (the format, as text) and `buffers` (how many it would like; there may be
      * more or fewer), before them `camera` (a number or a name) for a source `argus:` or `sipl:`, behind them `gpu_uuid` (32
-     * hexadecimal digits) where a GPU will read the pictures, and last what the rig says for a library of its own. A camera that cannot give this size and format is not opened. A key that the library
-     * does not know is an error. With CATSEYE_OK it gives the exporter and how many buffers it has, 1 to
-     * CATSEYE_MAX_BUFFERS; else neither. */
+     * hexadecimal digits) where a GPU will read the pictures, and last what the rig says for a library of its own. A camera
+     * that cannot give this size and format is not opened. A key that the library does not know is an error. With CATSEYE_OK
+     * it gives the exporter and how many buffers it has, 1 to CATSEYE_MAX_BUFFERS; else neither. */
     int32_t (*open)(const char *config, uint32_t *buffer_count, CatseyeExporter **exporter);
 
     /* The next picture, in the camera's order. Waits for at most `timeout_ns`. Where every buffer is lent or waits to be

@@ -30,6 +30,8 @@ struct Config {
     uint32_t height_px = 0;
     double rate_hz = 0;
     uint32_t buffers = 0;
+    // whether luma is to span 0 to 255, and not 16 to 235
+    bool full_range = false;
     // of the GPU that reads the pictures, 32 hexadecimal digits; empty where none does
     std::string gpu_uuid;
     // keys of this library alone
@@ -71,6 +73,7 @@ private:
         else if (key == "width_px") width_px = number(key, value);
         else if (key == "height_px") height_px = number(key, value);
         else if (key == "buffers") buffers = number(key, value);
+        else if (key == "full_range") full_range = number(key, value) != 0;
         else if (key == "gpu_uuid") {
             if (value.size() != 32 || value.find_first_not_of("0123456789abcdef") != std::string::npos) {
                 throw std::runtime_error("gpu_uuid: expected 32 hexadecimal digits, found " + value);

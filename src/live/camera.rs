@@ -56,7 +56,8 @@ pub fn driver(camera: &RigCamera, source: &Source) -> Result<Box<dyn Driver>, Li
         }
     };
     let size_px = [camera.width_px, camera.height_px];
-    Ok(Box::new(CameraDriver { place, formats, size_px, rate_hz: camera.rate_hz }))
+    let full_range = camera.format.has_range().then_some(camera.full_range);
+    Ok(Box::new(CameraDriver { place, formats, full_range, size_px, rate_hz: camera.rate_hz }))
 }
 
 /// A mosaic with samples of one depth, unpacked and packed.
@@ -98,6 +99,8 @@ struct CameraDriver {
     place: Place,
     /// The first that the camera has is taken; never empty, and all of one kind.
     formats: Vec<CameraFormat>,
+    /// Which range of luma the rig says, for a format that has one.
+    full_range: Option<bool>,
     size_px: [u32; 2],
     rate_hz: f64,
 }
@@ -107,6 +110,16 @@ impl CameraDriver {
     /// camera is there.
     fn open(&self, bus: Option<&str>, outlet: &Outlet, old: &mut Vec<Box<dyn HostMemory>>) -> Result<Capture, String> {
         let (camera, layout) = self.camera(bus)?;
+        if let (Some(expected), Some(found)) = (self.full_range, layout.full_range)
+            && expected != found
+        {
+            let words = |is_full| if is_full { "0 to 255" } else { "16 to 235" };
+            outlet.tell(&format!(
+                "expected luma of {}, as in the rig, and its driver tells of {}: give it `full_range = {found}`",
+                words(expected),
+                words(found)
+            ));
+        }
         let lent = self.memory(&camera, &layout, outlet, old).map_err(|error| error.to_string())?;
         let (camera, layout) = match lent {
             None => (camera, layout),

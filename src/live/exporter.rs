@@ -48,7 +48,8 @@ pub fn driver(camera: &RigCamera, source: &RigExporter) -> Result<Box<dyn Driver
         }
     };
     let size_px = [camera.width_px, camera.height_px];
-    Ok(Box::new(ExporterDriver { source: source.clone(), format, size_px, rate_hz: camera.rate_hz }))
+    let (full_range, rate_hz) = (camera.full_range, camera.rate_hz);
+    Ok(Box::new(ExporterDriver { source: source.clone(), format, full_range, size_px, rate_hz }))
 }
 
 /// The library of a source: the file that its variable names, or its name for the loader.
@@ -96,6 +97,7 @@ impl Library {
 struct ExporterDriver {
     source: RigExporter,
     format: PixelFormat,
+    full_range: bool,
     size_px: [u32; 2],
     rate_hz: f64,
 }
@@ -156,9 +158,10 @@ impl ExporterDriver {
         let hex = |uuid: [u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let gpu = outlet.pictures().and_then(|pictures| pictures.maker.gpu_uuid());
         let gpu = gpu.map(|uuid| format!(";gpu_uuid={}", hex(uuid))).unwrap_or_default();
-        let rate_hz = self.rate_hz;
+        let (rate_hz, full_range) = (self.rate_hz, u8::from(self.full_range));
         let ours = format!(
-            "{camera}width_px={width_px};height_px={height_px};rate_hz={rate_hz};fourcc={fourcc};buffers={buffers}{gpu}"
+            "{camera}width_px={width_px};height_px={height_px};rate_hz={rate_hz};fourcc={fourcc};full_range={full_range};\
+             buffers={buffers}{gpu}"
         );
         match &self.source {
             RigExporter::Library { config, .. } if !config.is_empty() => format!("{ours};{config}"),

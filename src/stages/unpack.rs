@@ -20,13 +20,14 @@ use crate::runtime::graph::{Fields, NO_GROUP, Stage, StageError};
 /// The stage.
 pub struct Unpack {
     limits: Limits,
-    /// Per camera how its raw pictures are developed.
+    /// Per camera what the rig says of its pictures.
     isps: Vec<CameraIsp>,
 }
 
 /// What the rig says of a camera, and what was made of it for its first raw picture.
 #[derive(Default)]
 struct CameraIsp {
+    full_range: bool,
     settings: IspSettings,
     isp: Option<Isp>,
 }
@@ -34,7 +35,11 @@ struct CameraIsp {
 impl Unpack {
     /// For the cameras of a rig, with limits on the size of pictures.
     pub fn new(limits: Limits, rig: &Rig) -> Self {
-        let of = |camera: &Camera| CameraIsp { settings: camera.isp.unwrap_or_default(), isp: None };
+        let of = |camera: &Camera| CameraIsp {
+            full_range: camera.full_range,
+            settings: camera.isp.unwrap_or_default(),
+            isp: None,
+        };
         Unpack { limits, isps: rig.cameras.iter().map(of).collect() }
     }
 }
@@ -43,7 +48,7 @@ impl Unpack {
 fn develop(
     layout: &MosaicLayout,
     bytes: &[u8],
-    CameraIsp { settings, isp }: &mut CameraIsp,
+    CameraIsp { settings, isp, .. }: &mut CameraIsp,
     frame: &mut Frame,
     limits: &Limits,
 ) -> Result<(), RawError> {
@@ -87,6 +92,7 @@ impl Stage<Tick> for Unpack {
                     }
                     Content::Raw { layout, bytes } => {
                         let bytes = std::mem::take(bytes);
+                        layout.full_range = isp.full_range;
                         show_raw(layout, bytes, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
                     }
                     Content::Mosaic { layout, bytes } => {
@@ -146,6 +152,35 @@ impl Stage<Tick> for Unpack {
                 digester.update(&point.ring.to_le_bytes());
             }
             fields.add((tick.cameras.len() + lidar) as u16, "points", digester.finish());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catseye_calibration::rig::PictureFormat;
+    use catseye_sensors::packet::{PacketHeader, SensorId, Stamp};
+    use catseye_sensors::picture::convert::to_rgb8;
+    use foxglove::bytes::Bytes;
+
+    use super::*;
+    use crate::log::packet::{SensorPacket, raw_layout};
+
+    #[test]
+    fn the_rig_says_which_range_luma_has() {
+        for (full_range, grey) in [(false, 0), (true, 16)] {
+            let mut rig = Rig::default_camera(4, 2);
+            (rig.cameras[0].format, rig.cameras[0].full_range) = (PictureFormat::Nv12, full_range);
+            let bytes = Bytes::from([[16; 8].as_slice(), &[128; 4]].concat());
+            let content = Content::Raw { layout: raw_layout(4, 2, PixelFormat::Nv12, 0), bytes: bytes.into() };
+            let stamp = Stamp::of_arrival(0);
+            let header = PacketHeader { sensor: SensorId(0), sequence: 0, stamp };
+            let mut tick = Tick::new(1, 0, &[]);
+            tick.packets = vec![SensorPacket { header, content }];
+            Unpack::new(Limits::default(), &rig).run(&mut tick).unwrap();
+            let mut rgb = Vec::new();
+            to_rgb8(&tick.cameras[0].frame, &mut rgb);
+            assert_eq!(rgb, [grey; 24], "full range {full_range}");
         }
     }
 }

@@ -752,6 +752,7 @@ fn camera(log: &mut Log, section: &Section) -> Option<Camera> {
             "width_px",
             "height_px",
             "format",
+            "full_range",
             "rate_hz",
             "rolling_shutter_ms",
             "isp",
@@ -764,6 +765,9 @@ fn camera(log: &mut Log, section: &Section) -> Option<Camera> {
     let height_px = section.count(log, "height_px");
     let formats = "a picture format such as jpeg, png, h264, rgb8, bgr8, mono8, nv12, i420, yuyv, uyvy or bayer-rggb12";
     let format = section.required(log, "format", formats, |value| value.as_str().and_then(PictureFormat::from_name));
+    let of_yuv = "true or false, for a format of nv12, i420, yuyv or uyvy";
+    let has_range = format.is_none_or(PictureFormat::has_range);
+    let full_range = section.optional(log, "full_range", of_yuv, |value| value.as_bool().filter(|_| has_range));
     let rate_hz = section.number(log, "rate_hz", Range::Positive);
     let rolling_shutter_ms = section.optional_number(log, "rolling_shutter_ms", Range::NotNegative);
     let isp = isp(log, section, format);
@@ -779,6 +783,7 @@ fn camera(log: &mut Log, section: &Section) -> Option<Camera> {
         width_px: width_px?,
         height_px: height_px?,
         format: format?,
+        full_range: full_range.unwrap_or(false),
         rate_hz: rate_hz?,
         rolling_shutter_ms,
         isp,
@@ -1187,6 +1192,15 @@ cameras = ["front"]
         let wheels = [signal("WHEEL.A", 1.0, 0.0), signal("WHEEL.B", 1.0, 1.5)];
         assert_eq!(can.signals[&CanQuantity::WheelRearLeft], wheels);
         assert_eq!(Rig::parse(&rig.to_toml(), "some/where/rig.toml"), Ok(rig));
+    }
+
+    #[test]
+    fn a_camera_says_which_range_its_luma_has() {
+        let of = |text: &str| Rig::parse(&GOOD.replacen("format = \"jpeg\"", text, 1), "rig.toml");
+        assert!(!of("format = \"nv12\"").unwrap().cameras[0].full_range);
+        assert!(of("format = \"nv12\"\nfull_range = true").unwrap().cameras[0].full_range);
+        let error = of("format = \"jpeg\"\nfull_range = true").unwrap_err().to_string();
+        assert!(error.contains("full_range: expected true or false, for a format of nv12"), "{error}");
     }
 
     #[test]

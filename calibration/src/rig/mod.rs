@@ -128,6 +128,8 @@ pub struct Camera {
     pub height_px: u32,
     /// How pictures are stored.
     pub format: PictureFormat,
+    /// Whether luma spans 0 to 255 in pictures of luma and chroma without a header, and not 16 to 235.
+    pub full_range: bool,
     /// Pictures per second.
     pub rate_hz: f64,
     /// Time from the exposure of the first row to that of the last, in milliseconds; `None` for a global shutter.
@@ -238,6 +240,11 @@ const PICTURE_FORMATS: [(&str, PictureFormat); 26] = [
 ];
 
 impl PictureFormat {
+    /// Whether its bytes are luma and chroma without a header, of a range that only the rig can tell.
+    pub fn has_range(self) -> bool {
+        matches!(self, Self::Nv12 | Self::I420 | Self::Yuyv | Self::Uyvy)
+    }
+
     /// The format's name in rig files, for example `jpeg` or `bayer-rggb12`; `unknown` for a depth no file can name.
     pub fn name(self) -> &'static str {
         let entry = PICTURE_FORMATS.iter().find(|(_, format)| *format == self);
@@ -643,6 +650,7 @@ impl Rig {
             width_px,
             height_px,
             format: PictureFormat::H264,
+            full_range: false,
             rate_hz: 30.0,
             rolling_shutter_ms: None,
             isp: None,

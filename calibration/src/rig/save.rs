@@ -150,6 +150,7 @@ fn camera(out: &mut Writer, camera: &Camera, sources: &Sources) {
     out.set("width_px", camera.width_px.to_string());
     out.set("height_px", camera.height_px.to_string());
     out.set("format", text(camera.format.name()));
+    out.set_some("full_range", camera.full_range.then(|| "true".to_owned()));
     out.number("rate_hz", camera.rate_hz);
     out.set_some("rolling_shutter_ms", camera.rolling_shutter_ms.map(number));
     if let Some(IspSettings { black_level, white_balance, colour_matrix }) = &camera.isp {
@@ -331,6 +332,8 @@ mod tests {
         rig.cameras.push(Camera {
             name: "ftheta".to_owned(),
             topic: "/camera/ftheta/image".to_owned(),
+            format: PictureFormat::Nv12,
+            full_range: true,
             intrinsics: CameraModel::FTheta(FTheta::new([319.5; 2], polynomial, [1.0, 0.1, 0.0], 1.5).unwrap()),
             ..front
         });

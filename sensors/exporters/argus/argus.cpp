@@ -60,13 +60,12 @@ private:
 // A buffer of ours: memory, its mapping, and what Argus knows it by.
 class Surface {
 public:
-    Surface(uint32_t width_px, uint32_t height_px) {
+    explicit Surface(const Config &config) {
         NvBufSurfaceAllocateParams params{};
-        params.params.width = width_px;
-        params.params.height = height_px;
+        params.params.width = config.width_px;
+        params.params.height = config.height_px;
         params.params.layout = NVBUF_LAYOUT_PITCH;
-        // luma spans 16 to 235: what catseye takes NV12 for
-        params.params.colorFormat = NVBUF_COLOR_FORMAT_NV12;
+        params.params.colorFormat = config.full_range ? NVBUF_COLOR_FORMAT_NV12_ER : NVBUF_COLOR_FORMAT_NV12;
         params.params.memType = NVBUF_MEM_SURFACE_ARRAY;
         params.memtag = NvBufSurfaceTag_CAMERA;
         if (NvBufSurfaceAllocate(&surface_, 1, &params) != 0) throw std::runtime_error("NvBufSurfaceAllocate failed");
@@ -247,7 +246,7 @@ private:
         auto &image = interface_of<Argus::IEGLImageBufferSettings>(settings.get(), "EGLImageBufferSettings");
         check(image.setEGLDisplay(provider_->display()), "EGL display");
         for (uint32_t number = 0; number < config_.buffers; number++) {
-            surfaces_.push_back(std::make_unique<Surface>(config_.width_px, config_.height_px));
+            surfaces_.push_back(std::make_unique<Surface>(config_));
             Surface &surface = *surfaces_.back();
             check(image.setEGLImage(surface.image()), "EGL image");
             surface.buffer.reset(stream().createBuffer(settings.get(), &status));

@@ -127,7 +127,7 @@ public:
         check(NvSciBufAttrListCreate(modules->buf.get(), wanted.put()), "attributes");
         is_read_ ? want_nv12(wanted.get()) : want_any(wanted.get());
         if (!gpu_uuid.empty()) want_gpu(wanted.get(), gpu_uuid);
-        check(camera.GetImageAttributes(sensor, output, wanted.get()), "attributes of the camera");
+        check(camera.GetImageAttributes(sensor, output, *wanted.put()), "attributes of the camera");
         NvSciBufAttrList lists[] = {wanted.get()};
         check(NvSciBufAttrListReconcile(lists, 1, agreed.put(), conflict.put()), "attributes that camera and host can agree on");
         std::vector<NvSciBufObj> objects;
@@ -156,6 +156,8 @@ public:
 
     // Puts caches in order and tells where the picture lies.
     void describe(uint32_t number, CatseyeFrame &frame) const {
+        // does nothing where the hardware does it
+        check(NvSciBufObjFlushCpuCacheRange(objects_[number].get(), 0, layout_.bytes), "caches of a buffer");
         frame.buffer = number;
         frame.fourcc = CATSEYE_FOURCC('N', 'V', '1', '2');
         frame.plane_count = layout_.plane_count;
@@ -201,8 +203,8 @@ private:
         const NvSciBufSurfMemLayout planes = NvSciSurfMemLayout_SemiPlanar;
         const NvSciBufSurfSampleType sampling = NvSciSurfSampleType_420;
         const NvSciBufSurfComponentOrder order = NvSciSurfComponentOrder_YUV;
-        // luma spans 16 to 235: what catseye takes NV12 for
-        const NvSciBufAttrValColorStd colours[] = {NvSciColorStd_REC709_SR};
+        // the only range that SIPL gives in this layout
+        const NvSciBufAttrValColorStd colours[] = {NvSciColorStd_REC709_ER};
         NvSciBufAttrKeyValuePair values[] = {
             {NvSciBufGeneralAttrKey_Types, &type, sizeof type},
             {NvSciBufGeneralAttrKey_RequiredPerm, &access, sizeof access},
@@ -399,6 +401,9 @@ class SiplCamera {
 public:
     explicit SiplCamera(const std::string &text)
         : config_(Config::parse(text, {{"platform", ""}, {"mask", ""}, {"nito", ""}})), platform_(Platform::get(config_)) {
+        if (!config_.full_range) {
+            throw std::runtime_error("full_range: expected 1, the only range that SIPL gives, found 0; in the rig: full_range = true");
+        }
         Sensor &sensor = platform_->sensor(config_.camera);
         if (sensor.width_px != config_.width_px || sensor.height_px != config_.height_px || sensor.rate_hz < config_.rate_hz * 0.99) {
             throw std::runtime_error("camera " + sensor.name + ": expected " + std::to_string(config_.width_px) + "x" +

@@ -135,6 +135,7 @@ static int set(CatseyeExporter *e, const char *key, const char *value) {
     else if (!strcmp(key, "buffers")) e->buffer_count = (uint32_t)atoi(value);
     else if (!strcmp(key, "padding")) e->padding = atoi(value);
     else if (!strcmp(key, "apart")) e->apart = atoi(value);
+    else if (!strcmp(key, "full_range")) return !strcmp(value, "0") || !strcmp(value, "1");
     else if (!strcmp(key, "gpu_uuid")) return strlen(value) == 32;
     else if (!strcmp(key, "at")) e->at = atoi(value);
     else if (!strcmp(key, "away_ms")) e->away_ms = atol(value);

@@ -222,6 +222,7 @@ impl Geometry {
             width_px: header.width_px,
             height_px: header.height_px,
             format: header.rig_format(),
+            full_range: false,
             rate_hz,
             rolling_shutter_ms: None,
             isp: None,

@@ -70,6 +70,7 @@ pub struct CameraSensor {
     width_px: usize,
     height_px: usize,
     format: PictureFormat,
+    full_range: bool,
     rate_hz: f64,
     rolling_ns: f64,
     lens: CameraModel,
@@ -307,23 +308,30 @@ fn bayer_channel(pattern: BayerPattern, x: usize, y: usize) -> usize {
     }
 }
 
-/// Luma of BT.601, 16 to 235, in units of 1/256.
-fn luma([red, green, blue]: [i32; 3]) -> u8 {
+/// Luma of BT.601, 16 to 235 or 0 to 255, in units of 1/256.
+fn luma([red, green, blue]: [i32; 3], full_range: bool) -> u8 {
+    if full_range {
+        return ((77 * red + 150 * green + 29 * blue + 128) >> 8) as u8;
+    }
     (((66 * red + 129 * green + 25 * blue + 128) >> 8) + 16) as u8
 }
 
-/// Chroma of BT.601, 16 to 240, in units of 1/256: u, v.
-fn chroma([red, green, blue]: [i32; 3]) -> [u8; 2] {
-    let u = ((-38 * red - 74 * green + 112 * blue + 128) >> 8) + 128;
-    let v = ((112 * red - 94 * green - 18 * blue + 128) >> 8) + 128;
-    [u as u8, v as u8]
+/// Chroma of BT.601, 16 to 240 or 1 to 255, in units of 1/256: u, v.
+fn chroma([red, green, blue]: [i32; 3], full_range: bool) -> [u8; 2] {
+    let [u, v] = if full_range {
+        [-43 * red - 84 * green + 127 * blue, 127 * red - 106 * green - 21 * blue]
+    } else {
+        [-38 * red - 74 * green + 112 * blue, 112 * red - 94 * green - 18 * blue]
+    };
+    [u, v].map(|value| (((value + 128) >> 8) + 128) as u8)
 }
 
-/// A picture of red, green and blue bytes.
+/// A picture of red, green and blue bytes, and of which range its luma and chroma are to be.
 struct Rgb<'a> {
     bytes: &'a [u8],
     width: usize,
     height: usize,
+    full_range: bool,
 }
 
 impl Rgb<'_> {
@@ -349,13 +357,13 @@ impl Rgb<'_> {
     }
 
     fn luma_plane(&self) -> Vec<u8> {
-        self.bytes.as_chunks::<3>().0.iter().map(|pixel| luma(pixel.map(i32::from))).collect()
+        self.bytes.as_chunks::<3>().0.iter().map(|pixel| luma(pixel.map(i32::from), self.full_range)).collect()
     }
 
     /// Chroma of all blocks of 2 x 2 pixels.
     fn chroma_blocks(&self) -> impl Iterator<Item = [u8; 2]> + '_ {
         let blocks = (0..self.height).step_by(2).flat_map(|y| (0..self.width).step_by(2).map(move |x| (x, y)));
-        blocks.map(|(x, y)| chroma(self.mean(x, y, 2)))
+        blocks.map(|(x, y)| chroma(self.mean(x, y, 2), self.full_range))
     }
 
     fn nv12(&self) -> Vec<u8> {
@@ -376,8 +384,9 @@ impl Rgb<'_> {
         let mut bytes = Vec::with_capacity(4 * self.width.div_ceil(2) * self.height);
         for y in 0..self.height {
             for x in (0..self.width).step_by(2) {
-                let [u, v] = chroma(self.mean(x, y, 1));
-                bytes.extend_from_slice(&quad(luma(self.at(x, y)), luma(self.at(x + 1, y)), u, v));
+                let [u, v] = chroma(self.mean(x, y, 1), self.full_range);
+                let [first, second] = [x, x + 1].map(|x| luma(self.at(x, y), self.full_range));
+                bytes.extend_from_slice(&quad(first, second, u, v));
             }
         }
         bytes
@@ -434,6 +443,7 @@ impl CameraSensor {
             width_px: camera.width_px as usize,
             height_px: camera.height_px as usize,
             format: camera.format,
+            full_range: camera.full_range,
             rate_hz: camera.rate_hz,
             rolling_ns: camera.rolling_shutter_ms.unwrap_or(0.0).max(0.0) * 1e6,
             lens,
@@ -674,7 +684,8 @@ impl CameraSensor {
             return self.bayer(rendered, &noise, pattern, bits);
         }
         let mut bytes = self.rgb8(rendered, &noise);
-        let rgb = Rgb { bytes: &bytes, width: rendered.width_px as usize, height: rendered.height_px as usize };
+        let (width, height) = (rendered.width_px as usize, rendered.height_px as usize);
+        let rgb = Rgb { bytes: &bytes, width, height, full_range: self.full_range };
         match self.format {
             PictureFormat::Jpeg | PictureFormat::H264 => rgb.jpeg(self.options.jpeg_quality),
             PictureFormat::Png => rgb.png(),
@@ -910,15 +921,17 @@ mod tests {
     fn every_format_shows_the_same_colour() {
         // sRGB 200, 120, 60
         let linear = [0.577_58, 0.187_82, 0.045_19];
-        for name in ["jpeg", "png", "rgb8", "bgr8", "nv12", "i420", "yuyv", "uyvy"] {
+        let full = ["nv12", "i420", "yuyv", "uyvy"].map(|name| (name, true));
+        let names = ["jpeg", "png", "rgb8", "bgr8", "nv12", "i420", "yuyv", "uyvy"].map(|name| (name, false));
+        for (name, full_range) in names.into_iter().chain(full) {
             let format = PictureFormat::from_name(name).unwrap();
-            let sensor = camera(15, 9, format);
+            let sensor = CameraSensor { full_range, ..camera(15, 9, format) };
             let bytes = sensor.develop(&even(&sensor, linear), 3);
             let mut frame = Frame::default();
             match Encoding::from_name(name).unwrap() {
                 Encoding::Raw(format) => {
                     let stride_bytes = Some(sensor.step_bytes());
-                    let layout = RawLayout { width_px: 15, height_px: 9, format, full_range: false, stride_bytes };
+                    let layout = RawLayout { width_px: 15, height_px: 9, format, full_range, stride_bytes };
                     copy_raw(&layout, &bytes, &mut frame, &Limits::default()).unwrap();
                     assert_eq!(bytes.len(), format.bytes_for(15, 9).unwrap(), "{name}");
                 }

@@ -1,9 +1,10 @@
 /* A plain C face of TensorRT.
  *
  * TensorRT is a C++ library of virtual tables that differ between its major versions and grow with its minor ones.
- * `shim.cpp` is compiled once for each version whose headers are at hand and gives one table of functions, `CatseyeTrtApi`; the
- * libraries themselves are opened at run time, so a program starts without them. No C++ exception leaves the shim. Every handle is destroyed by
- * its own function (a library never), after everything that was made from it. What went wrong is said in words by the log callback.
+ * `shim.cpp` is compiled once for each version whose headers are at hand and gives one table of functions,
+ * `CatseyeTrtApi`; the libraries themselves are opened at run time, so a program starts without them. No C++ exception
+ * leaves the shim. Every handle is destroyed by its own function (a library never), after everything that was made from
+ * it. What went wrong is said in words by the log callback.
  */
 #ifndef CATSEYE_TENSORRT_SHIM_H
 #define CATSEYE_TENSORRT_SHIM_H

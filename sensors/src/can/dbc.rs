@@ -159,6 +159,8 @@ type MessageKey = (bool, u32);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dbc {
     messages: Vec<Message>,
+    /// Their keys, close together: a search in the messages themselves would wait for memory at every step.
+    keys: Vec<MessageKey>,
 }
 
 /// One signal of one [`Dbc`]. With another [`Dbc`] it names another signal or none.
@@ -217,7 +219,8 @@ impl Dbc {
                 return Err(DbcError::DuplicateName { at: at.place(), other: other.place() });
             }
         }
-        Ok(Self { messages })
+        let keys = messages.iter().map(|message| message.key).collect();
+        Ok(Self { messages, keys })
     }
 
     /// All messages, sorted by identifier, those of 11 bits first.
@@ -227,8 +230,7 @@ impl Dbc {
 
     /// The message of that identifier (`extended`: 29 bits).
     pub fn message(&self, id: u32, extended: bool) -> Option<&Message> {
-        let index = self.messages.binary_search_by_key(&(extended, id), |message| message.key).ok()?;
-        self.messages.get(index)
+        self.messages.get(self.keys.binary_search(&(extended, id)).ok()?)
     }
 
     /// The signal called `MESSAGE.SIGNAL`. Searches by name: look signals up once, then decode with the result.
@@ -260,6 +262,15 @@ impl Dbc {
         let Some(message) = self.message(frame.id, frame.extended) else {
             return 0;
         };
+        if let (false, Some(head)) =
+            (message.quick.is_empty() || frame.len < message.len_bytes, frame.data.first_chunk())
+        {
+            let (little, big) = (u64::from_le_bytes(*head), u64::from_be_bytes(*head));
+            for (signal, quick) in message.signals.iter().zip(&message.quick) {
+                visit(signal, quick.physical(little, big));
+            }
+            return message.signals.len();
+        }
         let mut visited = 0;
         for signal in &message.signals {
             if let Some(value) = message.value(signal, frame) {
@@ -278,6 +289,8 @@ pub struct Message {
     name: String,
     len_bytes: u8,
     signals: Vec<Signal>,
+    /// How to decode all of them at once; empty where that is not possible.
+    quick: Vec<Quick>,
     file: Arc<str>,
     line: usize,
 }
@@ -403,6 +416,50 @@ enum Number {
 struct Gate {
     multiplexer: usize,
     ranges: Vec<(u64, u64)>,
+}
+
+/// What it takes to decode a signal that is always there, a whole number, and in the first eight bytes: almost all are. Names, units
+/// and gates lie elsewhere, so that the signals of a message are a few lines of memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Quick {
+    factor: f64,
+    offset: f64,
+    /// Of the shifted word.
+    mask: u64,
+    sign_bit: u64,
+    shift: u8,
+    is_big_endian: bool,
+}
+
+impl Quick {
+    /// Of all signals of a message of that length; none unless each of them is such.
+    fn of_all(signals: &[Signal], len_bytes: u8) -> Vec<Self> {
+        let all: Option<Vec<Self>> = signals.iter().map(|signal| Self::of(signal, len_bytes)).collect();
+        all.unwrap_or_default()
+    }
+
+    fn of(signal: &Signal, len_bytes: u8) -> Option<Self> {
+        let Signal { factor, offset, layout, number: Number::Whole { sign_bit }, gate: None, .. } = *signal else {
+            return None;
+        };
+        // the layout's own word begins at `first`, this one at the first byte
+        let shift = match layout.order {
+            Order::LittleEndian => layout.shift.checked_add(8 * layout.first),
+            Order::BigEndian => layout.shift.checked_sub(8 * layout.first),
+        };
+        let is_near = layout.end <= WORD_BYTES as u8 && layout.end <= len_bytes;
+        let is_one_load = layout.last - layout.first < WORD_BYTES as u8;
+        let shift = shift.filter(|shift| is_near && is_one_load && *shift < 64)?;
+        let (mask, is_big_endian) = (u64::MAX >> (64 - layout.width), layout.order == Order::BigEndian);
+        Some(Self { factor, offset, mask, sign_bit, shift, is_big_endian })
+    }
+
+    /// The value, of the first eight bytes read in either order.
+    fn physical(&self, little: u64, big: u64) -> f64 {
+        let word = if self.is_big_endian { big } else { little };
+        let raw = (word >> self.shift) & self.mask;
+        (raw ^ self.sign_bit).wrapping_sub(self.sign_bit) as i64 as f64 * self.factor + self.offset
+    }
 }
 
 /// In which direction a signal runs through the bytes.
@@ -536,7 +593,8 @@ fn compile_message(
     if let Some(signal) = signals.iter().find(|signal| in_circle(&signals, signal)) {
         return Err(DbcError::MultiplexerCircle { at: signal_place(&at, &signal.name) });
     }
-    Ok(Message { key, name: message.name.clone(), len_bytes, signals, file: Arc::clone(file), line: head.line })
+    let (name, quick) = (message.name.clone(), Quick::of_all(&signals, len_bytes));
+    Ok(Message { key, name, len_bytes, signals, quick, file: Arc::clone(file), line: head.line })
 }
 
 /// Bit 31 of the number in the file says that the identifier has 29 bits.
@@ -966,6 +1024,28 @@ SG_MUL_VAL_ 257 LEAF MIDDLE 5-7, 9-9;
             let dbc = Dbc::parse(text.replace("- (", "+ (").as_bytes(), "t.dbc").unwrap();
             let expected = bits as f64 * 0.25 + -3.0;
             prop_assert_eq!(value(&dbc, "M.S", &frame(100, &payload)), Some(expected));
+        }
+
+        #[test]
+        fn all_signals_at_once_are_as_one_by_one(
+            signals in proptest::collection::vec((0usize..72, 1usize..=64, any::<bool>(), any::<bool>()), 1..6),
+            (len, short) in (0_u8..=9, 0_u8..2),
+            payload in proptest::collection::vec(any::<u8>(), 12),
+        ) {
+            let mut text = format!("VERSION \"\"\n\nBO_ 100 M: {len} X\n");
+            for (number, (start_bit, width, is_little, is_signed)) in signals.iter().enumerate() {
+                let (order, sign) = (u8::from(*is_little), if *is_signed { '-' } else { '+' });
+                text += &format!(" SG_ S{number} : {start_bit}|{width}@{order}{sign} (0.25,-3) [0|0] \"\" X\n");
+            }
+            // one that runs over the end of all that a frame can have is refused
+            let Ok(dbc) = Dbc::parse(text.as_bytes(), "t.dbc") else { return Ok(()) };
+            let frame = frame(100, &payload[..usize::from(len.min(8).saturating_sub(short))]);
+            let mut found = Vec::new();
+            let count = dbc.decode_all(&frame, &mut |signal, value| found.push((signal.name().to_owned(), value)));
+            let names = (0..signals.len()).map(|number| format!("S{number}"));
+            let one = |name: &String| value(&dbc, &format!("M.{name}"), &frame);
+            let expected: Vec<_> = names.filter_map(|name| Some((name.clone(), one(&name)?))).collect();
+            prop_assert_eq!((count, found), (expected.len(), expected));
         }
 
         #[test]

@@ -56,7 +56,10 @@ pub enum Verdict {
 pub fn check(library: &Arc<Library>, stored: &Stored) -> Result<Verdict, CheckError> {
     let info = library.context().info();
     stored.check_place(&info.name, info.capability, &library.version().to_string())?;
-    let engine = Engine::load(library, &stored.plan()?, stored.record.key.dla_core)?;
+    let plan = stored.plan()?;
+    // damage to what was kept is told also where the digests of the record are enough
+    stored.golden()?;
+    let engine = Engine::load(library, &plan, stored.record.key.dla_core)?;
     check_loaded(library.context(), &engine, stored)
 }
 

@@ -262,8 +262,9 @@ impl Dbc {
         let Some(message) = self.message(frame.id, frame.extended) else {
             return 0;
         };
-        if let (false, Some(head)) =
-            (message.quick.is_empty() || frame.len < message.len_bytes, frame.data.first_chunk())
+        if !message.quick.is_empty()
+            && frame.len >= message.len_bytes
+            && let Some(head) = frame.data.first_chunk()
         {
             let (little, big) = (u64::from_le_bytes(*head), u64::from_be_bytes(*head));
             for (signal, quick) in message.signals.iter().zip(&message.quick) {

@@ -109,10 +109,11 @@ typedef struct CatseyeExporterApi {
 
     /* Opens a camera and starts it. `config` is UTF-8, `key=value` with a semicolon between two. catseye always gives
      * `width_px`, `height_px`, `rate_hz`, `fourcc` (the format, as text), `full_range` (1 where luma is to span 0 to 255, 0
-     * for 16 to 235) and `buffers` (how many it would like; there may be more or fewer), before them `camera` (a number or a name) for a source `argus:` or `sipl:`, behind them `gpu_uuid` (32
-     * hexadecimal digits) where a GPU will read the pictures, and last what the rig says for a library of its own. A camera
-     * that cannot give this size, format and range is not opened. A key that the library does not know is an error. With CATSEYE_OK
-     * it gives the exporter and how many buffers it has, 1 to CATSEYE_MAX_BUFFERS; else neither. */
+     * for 16 to 235) and `buffers` (how many it would like; there may be more or fewer), before them `camera` (a number or a
+     * name) for a source `argus:` or `sipl:`, behind them `gpu_uuid` (32 hexadecimal digits) where a GPU will read the
+     * pictures, and last what the rig says for a library of its own. A camera that cannot give this size, format and range
+     * is not opened. A key that the library does not know is an error. With CATSEYE_OK it gives the exporter and how many
+     * buffers it has, 1 to CATSEYE_MAX_BUFFERS; else neither. */
     int32_t (*open)(const char *config, uint32_t *buffer_count, CatseyeExporter **exporter);
 
     /* The next picture, in the camera's order. Waits for at most `timeout_ns`. Where every buffer is lent or waits to be

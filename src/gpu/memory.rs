@@ -297,17 +297,12 @@ impl Import {
             let start = usize::try_from(handle.offset).unwrap_or(usize::MAX);
             return Err(GpuError::OutOfBounds { start, end: start.saturating_add(bytes), len: whole });
         }
-        let (kind, fd) = match handle.kind {
-            HandleKind::OpaqueFd(fd) => (ExternalMemory::OPAQUE_FD, Some(own(fd)?)),
-            HandleKind::DmaBuf(fd) => (ExternalMemory::DMA_BUF, Some(own(fd)?)),
-            HandleKind::NvSciBuf(_) => (ExternalMemory::NVSCIBUF, None),
+        let (kind, object, mut kept) = match handle.kind {
+            HandleKind::OpaqueFd(fd) => own(fd).map(|(number, fd)| (ExternalMemory::OPAQUE_FD, number, Some(fd)))?,
+            HandleKind::DmaBuf(fd) => own(fd).map(|(number, fd)| (ExternalMemory::DMA_BUF, number, Some(fd)))?,
+            HandleKind::NvSciBuf(object) => (ExternalMemory::NVSCIBUF, object as u64, None),
         };
-        let value = match (handle.kind, &fd) {
-            (HandleKind::NvSciBuf(object), _) => object as u64,
-            (_, Some(fd)) => u64::try_from(fd.as_raw_fd()).unwrap_or(u64::MAX),
-            (_, None) => u64::MAX,
-        };
-        let wanted = ExternalMemory { kind, handle: [value, 0], bytes: handle.bytes, flags: 0, reserved: [0; 16] };
+        let wanted = ExternalMemory { kind, handle: [object, 0], bytes: handle.bytes, flags: 0, reserved: [0; 16] };
         let driver = context.current()?;
         let mut memory = std::ptr::null_mut();
         // SAFETY: the place can be written, and whoever made the `ForeignMemory` has promised that the handle is one.
@@ -316,13 +311,9 @@ impl Import {
             // a handle that is refused, in whatever words, is no reason to give up the device
             return Err(driver.failure("cuImportExternalMemory", status).into());
         }
-        let kept = match handle.kind {
-            HandleKind::OpaqueFd(_) => {
-                let _ = fd.map(IntoRawFd::into_raw_fd);
-                None
-            }
-            _ => fd,
-        };
+        if let Some(fd) = kept.take_if(|_| kind == ExternalMemory::OPAQUE_FD) {
+            let _ = fd.into_raw_fd();
+        }
         let mut import = Import { memory, mapped: 0, address: 0, _kept: kept };
         let all =
             sys::CUDA_EXTERNAL_MEMORY_BUFFER_DESC_st { offset: 0, size: handle.bytes, flags: 0, reserved: [0; 16] };
@@ -350,11 +341,12 @@ impl Import {
     }
 }
 
-/// A descriptor of our own for what somebody else's stands for.
-fn own(fd: RawFd) -> Result<OwnedFd, GpuError> {
+/// A descriptor of our own for what somebody else's stands for, and its number.
+fn own(fd: RawFd) -> Result<(u64, OwnedFd), GpuError> {
     // SAFETY: whoever made the `ForeignMemory` has promised that it is open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    borrowed.try_clone_to_owned().map_err(|error| GpuError::NotImported { cause: error.to_string() })
+    let owned = borrowed.try_clone_to_owned().map_err(|error| GpuError::NotImported { cause: error.to_string() })?;
+    Ok((u64::try_from(owned.as_raw_fd()).unwrap_or(u64::MAX), owned))
 }
 
 fn allocated(context: &Context, call: &'static str, status: u32, bytes: usize) -> Result<(), GpuError> {

@@ -107,8 +107,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let times = node.time_parts(&mut lease.payload, arguments.rounds, arguments.runs)?;
     drop(lease);
     if arguments.same > 0 {
-        let others = same(&mut node, &pool, arguments.same);
+        let (others, where_first) = same(&mut node, &pool, arguments.same);
         println!("one tick {} times, two in flight: {others} times other bits than the first time", arguments.same);
+        where_first.iter().for_each(|place| println!("  {place}"));
         if others > 0 {
             return Err("the same tick gave other bits".into());
         }
@@ -298,11 +299,11 @@ fn worst(mut ticks: Vec<PacedTick>) -> Vec<PacedTick> {
     ticks
 }
 
-/// One tick many times, two in flight: how often its digests or its results were others than the first time.
-fn same(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize) -> usize {
+/// One tick many times, two in flight: how often its digests or its results were others than the first time, and where at first.
+fn same(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize) -> (usize, Vec<String>) {
     let mut flying = VecDeque::new();
     let mut first: Option<Vec<Vec<u8>>> = None;
-    let (mut submitted, mut others) = (0, 0);
+    let (mut submitted, mut others, mut places) = (0, 0, Vec::new());
     while submitted < times || !flying.is_empty() {
         if submitted < times
             && flying.len() < node.depth()
@@ -321,11 +322,28 @@ fn same(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize) -> usize {
                     network.results.iter().copied().chain(digests).collect()
                 };
                 let found: Vec<Vec<u8>> = finished.slot.payload.networks.iter().map(bytes).collect();
-                others += usize::from(finished.result.is_err() || *first.get_or_insert_with(|| found.clone()) != found);
+                let first = first.get_or_insert_with(|| found.clone());
+                if finished.result.is_err() || *first != found {
+                    others += 1;
+                    if others == 1 {
+                        places = differences(first, &found);
+                    }
+                }
             }
         }
     }
-    others
+    (others, places)
+}
+
+/// Which bytes of the networks' results and digests differ.
+fn differences(first: &[Vec<u8>], found: &[Vec<u8>]) -> Vec<String> {
+    let of = |(network, (first, found)): (usize, (&Vec<u8>, &Vec<u8>))| {
+        let mut places = (0..first.len().max(found.len())).filter(|at| first.get(*at) != found.get(*at));
+        let begin = places.next()?;
+        let more = places.count();
+        Some(format!("network {network}: {} of {} bytes, from {begin} on", more + 1, first.len()))
+    };
+    first.iter().zip(found).enumerate().filter_map(of).collect()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

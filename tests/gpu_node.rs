@@ -164,7 +164,24 @@ fn warm_ticks_allocate_nothing_and_both_ways_to_the_device_give_the_same() {
     assert_eq!(seen[0], seen[1]);
 }
 
-/// Runs a test of this file in a process of its own: a lost GPU is lost for all of a process.
+/// Memory that the device gives is not clean.
+#[test]
+fn what_lay_in_the_devices_memory_before_does_not_show() {
+    let Some(context) = device() else { return };
+    let folder = place();
+    let mut seen = Vec::new();
+    for byte in [0, 0xff] {
+        for size in [1 << 10, 1 << 16, 1 << 20, 1 << 24] {
+            let leave = |_| DeviceBuffer::from_bytes(&context, &vec![byte; size]).unwrap();
+            drop((0..64).map(leave).collect::<Vec<_>>());
+        }
+        let (mut node, pool) = node(folder.path(), Transfer::Copy);
+        seen.push(go_round(&mut node, &pool, 3));
+    }
+    assert!(!seen[0].0.is_empty());
+    assert_eq!(seen[0], seen[1]);
+}
+
 /// As an engine on a deep learning accelerator: what its record says of it is taken at its word.
 #[test]
 fn an_engine_that_cannot_be_captured_runs_beside_the_graph() {
@@ -235,6 +252,7 @@ impl AsRef<[u8]> for Lent {
     }
 }
 
+/// Runs a test of this file in a process of its own: a lost GPU is lost for all of a process.
 fn apart(test: &str, folder: &Path) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture"]).env(FOLDER, folder);

@@ -184,7 +184,9 @@ fn a_calibrated_network_sees_what_it_saw() {
     assert_works(&catseye(folder, &[&build[..], &["fp32"]].concat()));
     let calibrate = ["int8", "--calibrate", "seen.mcap", "--calibration-pictures", "50"];
     assert_works(&catseye(folder, &[&build[..], &calibrate].concat()));
-    assert!(std::fs::metadata(of_engine(folder, "calibration")).unwrap().len() > 0);
+    let table = of_engine(folder, "calibration");
+    let with_table = ["int8", "--calibration-table", table.to_str().unwrap(), "--batch", "2"];
+    assert_works(&catseye(folder, &[&build[..], &with_table].concat()));
     for precision in ["fp32", "int8"] {
         let replay = ["replay", "drive.mcap", "--model", "road.onnx", "--backend", "tensorrt", "--no-report"];
         let how = ["--precision", precision, "--output-dir", precision];

@@ -22,7 +22,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <list>
@@ -30,7 +32,9 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <sstream>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #define CATSEYE_TRT_FROM(major, minor) \
@@ -647,19 +651,226 @@ std::set<std::string> sensitive_tensors(nv::INetworkDefinition &network) {
     return found;
 }
 
-// A table without the lines of these tensors. A line is a tensor's name, a colon and its scale; the first line names the way.
+// A table has a line for each tensor: its name, a colon and the bits of its scale in hexadecimal digits. The first line names the way.
+std::string name_of(std::string const &line) { return line.substr(0, line.rfind(": ")); }
+
 std::string without(std::string const &table, std::set<std::string> const &tensors) {
+    std::istringstream lines(table);
     std::string kept;
-    for (size_t from = 0; from < table.size();) {
-        size_t const end = std::min(table.find('\n', from), table.size());
-        std::string const line = table.substr(from, end - from);
-        from = end + 1;
-        if (tensors.count(line.substr(0, line.rfind(": "))) == 0) {
+    for (std::string line; std::getline(lines, line);) {
+        if (tensors.count(name_of(line)) == 0) {
             kept += line + '\n';
         }
     }
     return kept;
 }
+
+std::map<std::string, float> scales_of(std::string const &table) {
+    std::istringstream lines(table);
+    std::map<std::string, float> scales;
+    for (std::string line; std::getline(lines, line);) {
+        std::string const name = name_of(line);
+        if (name.size() == line.size()) {
+            continue;
+        }
+        auto const bits = static_cast<uint32_t>(std::strtoul(line.c_str() + name.size() + 2, nullptr, 16));
+        float scale = 0.0F;
+        std::memcpy(&scale, &bits, sizeof(scale));
+        if (std::isfinite(scale) && scale > 0.0F) {
+            scales[name] = scale;
+        }
+    }
+    return scales;
+}
+
+// Gives convolutions eight bits where they do little harm, by pairs of Q and DQ at their inputs and weights. Leave that is given by ranges
+// alone is taken wherever there is a kernel, and layers are fused as if there were one. What stays as it is: the sensitive tensors, and
+// convolutions in groups, whose channels have few weights each and differ much in size, for little work.
+class Quantizer {
+public:
+    Quantizer(CatseyeTrtBuilder &builder, std::string const &table)
+        : builder_(builder), network_(*builder.network), scales_(scales_of(table)),
+          sensitive_(sensitive_tensors(*builder.network)) {}
+
+    CatseyeTrtStatus run() {
+        int32_t const layers = network_.getNbLayers();
+        int32_t changed = 0;
+        for (int32_t index = 0; index < layers; ++index) {
+            nv::ILayer &layer = *network_.getLayer(index);
+            if (layer.getType() != nv::LayerType::kCONVOLUTION) {
+                continue;
+            }
+            auto &convolution = static_cast<nv::IConvolutionLayer &>(layer);
+            if (!is_wanted(convolution)) {
+                continue;
+            }
+            nv::IConvolutionLayer *quantized = quantize(convolution);
+            if (quantized == nullptr) {
+                return CATSEYE_TRT_REFUSED;
+            }
+            replace(convolution, *quantized, layers);
+            ++changed;
+        }
+        if (changed == 0) {
+            builder_.library.log.error("no convolution of this network can have 8 bits");
+            return CATSEYE_TRT_REFUSED;
+        }
+        return CATSEYE_TRT_OK;
+    }
+
+private:
+    bool is_wanted(nv::IConvolutionLayer const &convolution) const {
+        // weights that are computed are an input of their own
+        if (convolution.getNbInputs() != 1 || convolution.getNbGroups() != 1 ||
+            convolution.getKernelWeights().type != nv::DataType::kFLOAT) {
+            return false;
+        }
+        nv::ITensor const &input = *convolution.getInput(0);
+        return input.getType() == nv::DataType::kFLOAT && scales_.count(input.getName()) != 0 &&
+               sensitive_.count(input.getName()) == 0 && sensitive_.count(convolution.getOutput(0)->getName()) == 0;
+    }
+
+    // The same convolution with its input and weights in eight bits. Weights that a layer was made with cannot be taken from it.
+    nv::IConvolutionLayer *quantize(nv::IConvolutionLayer const &convolution) {
+        nv::ITensor *input = input_in_eight_bits(*convolution.getInput(0));
+        nv::ITensor *weights = weights_in_eight_bits(convolution);
+        if (input == nullptr || weights == nullptr) {
+            return nullptr;
+        }
+        nv::Weights const none{nv::DataType::kFLOAT, nullptr, 0};
+        nv::IConvolutionLayer *quantized =
+            network_.addConvolutionNd(*input, convolution.getNbOutputMaps(), convolution.getKernelSizeNd(), none,
+                                      convolution.getBiasWeights());
+        if (quantized == nullptr) {
+            return nullptr;
+        }
+        quantized->setInput(1, *weights);
+        quantized->setStrideNd(convolution.getStrideNd());
+        quantized->setDilationNd(convolution.getDilationNd());
+        quantized->setPrePadding(convolution.getPrePadding());
+        quantized->setPostPadding(convolution.getPostPadding());
+        quantized->setPaddingMode(convolution.getPaddingMode());
+        return quantized;
+    }
+
+    // Whoever read the first reads the second, which has its names too. TensorRT leaves out what nobody reads.
+    void replace(nv::IConvolutionLayer &first, nv::IConvolutionLayer &second, int32_t layers) {
+        nv::ITensor &before = *first.getOutput(0);
+        nv::ITensor &after = *second.getOutput(0);
+        for (int32_t index = 0; index < layers; ++index) {
+            nv::ILayer &layer = *network_.getLayer(index);
+            for (int32_t input = 0; input < layer.getNbInputs(); ++input) {
+                if (layer.getInput(input) == &before) {
+                    layer.setInput(input, after);
+                }
+            }
+        }
+        std::string const name = first.getName(), tensor = before.getName();
+        first.setName((name + " before it was replaced").c_str());
+        before.setName((tensor + " before it was replaced").c_str());
+        second.setName(name.c_str());
+        after.setName(tensor.c_str());
+    }
+
+    // One pair serves all convolutions that read a tensor.
+    nv::ITensor *input_in_eight_bits(nv::ITensor &input) {
+        nv::ITensor *&found = inputs_[&input];
+        if (found == nullptr) {
+            nv::ITensor *scale = constant(nv::Dims{}, {scales_.at(input.getName())});
+            found = in_eight_bits(input, scale, input.getName());
+        }
+        return found;
+    }
+
+    // A scale for each output channel.
+    nv::ITensor *weights_in_eight_bits(nv::IConvolutionLayer const &convolution) {
+        constexpr float LARGEST = 127.0F;
+        nv::Weights const weights = convolution.getKernelWeights();
+        auto const *values = static_cast<float const *>(weights.values);
+        nv::Dims const kernel = convolution.getKernelSizeNd();
+        int64_t const channels = convolution.getNbOutputMaps();
+        int64_t const row = channels > 0 ? weights.count / channels : 0;
+        int64_t positions = 1;
+        for (int32_t axis = 0; axis < kernel.nbDims; ++axis) {
+            positions *= kernel.d[axis];
+        }
+        if (values == nullptr || row <= 0 || positions <= 0 || kernel.nbDims + 2 > nv::Dims::MAX_DIMS) {
+            builder_.library.log.error(std::string(convolution.getName()) + ": its weights cannot be read");
+            return nullptr;
+        }
+        std::vector<float> scales;
+        for (int64_t channel = 0; channel < channels; ++channel) {
+            float largest = 0.0F;
+            for (int64_t index = channel * row; index < (channel + 1) * row; ++index) {
+                largest = std::max(largest, std::fabs(values[index]));
+            }
+            scales.push_back(largest > 0.0F ? largest / LARGEST : 1.0F);
+        }
+        nv::Dims dims{};
+        dims.nbDims = kernel.nbDims + 2;
+        set(dims, 0, channels);
+        set(dims, 1, row / positions);
+        for (int32_t axis = 0; axis < kernel.nbDims; ++axis) {
+            set(dims, axis + 2, kernel.d[axis]);
+        }
+        nv::Dims one_each{};
+        one_each.nbDims = 1;
+        set(one_each, 0, channels);
+        nv::IConstantLayer *layer = network_.addConstant(dims, weights);
+        nv::ITensor *scale = constant(one_each, scales);
+        std::string const name = std::string("weights of ") + convolution.getName();
+        return layer == nullptr ? nullptr : in_eight_bits(*layer->getOutput(0), scale, name);
+    }
+
+    static void set(nv::Dims &dims, int32_t axis, int64_t size) {
+        dims.d[axis] = static_cast<std::remove_reference_t<decltype(dims.d[axis])>>(size);
+    }
+
+    nv::ITensor *constant(nv::Dims const &dims, std::vector<float> const &values) {
+        auto const *bytes = reinterpret_cast<char const *>(values.data());
+        builder_.constants.emplace_back(bytes, bytes + values.size() * sizeof(float));
+        nv::Weights const weights{nv::DataType::kFLOAT, builder_.constants.back().data(),
+                                  static_cast<int64_t>(values.size())};
+        nv::IConstantLayer *layer = network_.addConstant(dims, weights);
+        return layer == nullptr ? nullptr : layer->getOutput(0);
+    }
+
+    // With one scale, or one for each index of the first axis.
+    nv::ITensor *in_eight_bits(nv::ITensor &tensor, nv::ITensor *scale, std::string const &name) {
+        if (scale == nullptr) {
+            return nullptr;
+        }
+#if CATSEYE_TRT_FROM(10, 0)
+        nv::IQuantizeLayer *to = network_.addQuantize(tensor, *scale, nv::DataType::kINT8);
+#else
+        nv::IQuantizeLayer *to = network_.addQuantize(tensor, *scale);
+#endif
+        if (to == nullptr) {
+            return nullptr;
+        }
+#if CATSEYE_TRT_FROM(10, 0)
+        nv::IDequantizeLayer *back = network_.addDequantize(*to->getOutput(0), *scale, nv::DataType::kFLOAT);
+#else
+        nv::IDequantizeLayer *back = network_.addDequantize(*to->getOutput(0), *scale);
+#endif
+        if (back == nullptr) {
+            return nullptr;
+        }
+        if (scale->getDimensions().nbDims > 0) {
+            to->setAxis(0);
+            back->setAxis(0);
+        }
+        to->setName(("Q " + name).c_str());
+        back->setName(("DQ " + name).c_str());
+        return back->getOutput(0);
+    }
+
+    CatseyeTrtBuilder &builder_;
+    nv::INetworkDefinition &network_;
+    std::map<std::string, float> const scales_;
+    std::set<std::string> const sensitive_;
+    std::map<nv::ITensor const *, nv::ITensor *> inputs_;
+};
 #endif
 
 #if CATSEYE_TRT_FROM(10, 0)
@@ -804,8 +1015,7 @@ CatseyeTrtStatus configure(CatseyeTrtBuilder const &builder, CatseyeTrtBuildOpti
 }
 
 #if CATSEYE_TRT_HAS_CALIBRATION
-// Ranges of the tensors that may have eight bits. TensorRT tells them in the course of a build, and takes each as leave to use it, whatever
-// precision a layer was asked to have; so one build is for the ranges alone, and the next is given those that may be used.
+// The ranges of all tensors. TensorRT tells them in the course of a build, so that one build is for them alone.
 CatseyeTrtStatus calibrate(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions const &options, std::string &table) {
     CatseyeTrtBuildOptions first = options;
 #if CATSEYE_TRT_FROM(8, 6)
@@ -822,7 +1032,6 @@ CatseyeTrtStatus calibrate(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions co
     if (!plan || table.empty()) {
         return CATSEYE_TRT_REFUSED;
     }
-    table = without(table, sensitive_tensors(*builder.network));
     if (options.table != nullptr) {
         options.table(options.user, table.data(), table.size());
     }
@@ -839,11 +1048,18 @@ CatseyeTrtStatus build(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions const 
     }
     std::unique_ptr<nv::IInt8Calibrator> ranges;
     if ((options.flags & CATSEYE_TRT_FLAG_INT8) != 0 && (options.batch != nullptr || !table.empty())) {
-        CatseyeTrtStatus const calibrated = table.empty() ? calibrate(builder, options, table) : CATSEYE_TRT_OK;
+        CatseyeTrtStatus calibrated = table.empty() ? calibrate(builder, options, table) : CATSEYE_TRT_OK;
+        if (calibrated == CATSEYE_TRT_OK && options.dla_core < 0) {
+            calibrated = Quantizer(builder, table).run();
+        }
         if (calibrated != CATSEYE_TRT_OK) {
             return calibrated;
         }
-        ranges = calibrator(builder, options, table);
+        if (options.dla_core >= 0) {
+            // a DLA takes ranges, and no Q and DQ
+            table = without(table, sensitive_tensors(*builder.network));
+            ranges = calibrator(builder, options, table);
+        }
     }
 #endif
     std::unique_ptr<nv::IBuilderConfig> config;

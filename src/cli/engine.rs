@@ -83,6 +83,9 @@ struct Build {
     /// How the model's input is made for that, where it cannot be recognised: a head's name, as for `replay`.
     #[arg(long, requires = "calibrate", value_parser = parse_head)]
     head: Option<Head>,
+    /// In place of a log, the table of an earlier calibration, as it lies beside its engine: for another batch, device or level.
+    #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
+    calibration_table: Option<PathBuf>,
     /// Build for a deep learning accelerator, with the GPU for what it cannot run.
     #[arg(long, value_name = "CORE")]
     dla: Option<u8>,
@@ -132,7 +135,7 @@ mod with_tensorrt {
     use catseye::gpu::engine::golden::check;
     use catseye::gpu::engine::make::make;
     use catseye::gpu::engine::record::Capture;
-    use catseye::gpu::engine::{CalibrationLog, Made, Request, Store, Stored, Verdict};
+    use catseye::gpu::engine::{CalibrationLog, CalibrationSource, Made, Request, Store, Stored, Verdict};
     use catseye::gpu::tensorrt::{
         BuildOptions, Element, Library, Listener, Phase, Precision, Ranges, Severity, TensorInfo, TensorRtError,
     };
@@ -220,12 +223,12 @@ mod with_tensorrt {
             (Some(RangesName::Entropy), _) | (None, Some(_)) => Ranges::Entropy,
             (Some(RangesName::MinMax) | None, None) => Ranges::MinMax,
         };
-        let calibration = arguments.calibrate.clone().map(|path| CalibrationLog {
-            path,
-            pictures: arguments.calibration_pictures,
-            head: arguments.head,
-            ranges,
-        });
+        let pictures =
+            |path| CalibrationLog { path, pictures: arguments.calibration_pictures, head: arguments.head, ranges };
+        let calibration = match (arguments.calibrate.clone(), arguments.calibration_table.clone()) {
+            (Some(log), _) => Some(CalibrationSource::Log(pictures(log))),
+            (None, table) => table.map(CalibrationSource::Table),
+        };
         Ok(Request { options, batch: arguments.batch, input_size: arguments.input_size, calibration })
     }
 

@@ -34,13 +34,21 @@ pub enum CalibrateError {
     /// What it says of itself does not read.
     #[error(transparent)]
     Preamble(#[from] Box<PreambleError>),
-    /// The log's file could not be digested.
+    /// The log's or the table's file could not be read.
     #[error("{path}: {error}")]
     Io {
-        /// The log.
+        /// The file.
         path: PathBuf,
         /// The system's words.
         error: std::io::Error,
+    },
+    /// A file is no table of scales.
+    #[error("{path}: expected a table that begins with TRT-, as TensorRT writes it, found {found:?}")]
+    NoTable {
+        /// The file.
+        path: PathBuf,
+        /// How it begins.
+        found: String,
     },
     /// There is nothing to see in it.
     #[error("{path}: expected at least {expected} pictures of the rig's cameras for one batch, found {found}")]
@@ -82,29 +90,59 @@ pub struct CalibrationLog {
     pub ranges: Ranges,
 }
 
-impl CalibrationLog {
+/// Where the ranges of 8-bit tensors come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CalibrationSource {
+    /// Pictures.
+    Log(CalibrationLog),
+    /// The file of a table that TensorRT made of some: scales do not depend on the batch, the device or the effort of the build.
+    Table(PathBuf),
+}
+
+impl CalibrationSource {
     /// What decides the ranges, for the engine's identity.
     ///
     /// # Errors
     /// [`CalibrateError::Io`].
     pub fn identity(&self) -> Result<String, CalibrateError> {
-        let wrong = |error| CalibrateError::Io { path: self.path.clone(), error };
-        let mut file = std::fs::File::open(&self.path).map_err(wrong)?;
-        let (mut digest, mut block) = (Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            match file.read(&mut block).map_err(wrong)? {
-                0 => break,
-                bytes => digest.update(block.get(..bytes).unwrap_or_default()),
+        let from = match self {
+            CalibrationSource::Log(log) => {
+                let ranges = match log.ranges {
+                    Ranges::MinMax => "min-max",
+                    Ranges::Entropy => "entropy",
+                };
+                format!("{} pictures of {}, {ranges}", log.pictures, sha256_of(&log.path)?)
             }
-        }
-        let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        // which tensors get no range (`sensitive_tensors` of the shim) has a name here, for when it changes
-        let ranges = match self.ranges {
-            Ranges::MinMax => "min-max",
-            Ranges::Entropy => "entropy",
+            CalibrationSource::Table(path) => format!("table {}", sha256_of(path)?),
         };
-        Ok(format!("{} pictures of {hex}, {ranges}, none at both ends", self.pictures))
+        // what has 8 bits (`Quantizer` of the shim) has a name here, for when it changes
+        Ok(format!("{from}, inner convolutions"))
     }
+}
+
+/// The digest of a file, in hexadecimal digits.
+fn sha256_of(path: &Path) -> Result<String, CalibrateError> {
+    let wrong = |error| CalibrateError::Io { path: path.to_owned(), error };
+    let mut file = std::fs::File::open(path).map_err(wrong)?;
+    let (mut digest, mut block) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut block).map_err(wrong)? {
+            0 => break,
+            bytes => digest.update(block.get(..bytes).unwrap_or_default()),
+        }
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Reads a table of scales, as it lies beside an engine that was calibrated, or as `trtexec` keeps it.
+pub fn read_table(path: &Path) -> Result<Vec<u8>, CalibrateError> {
+    let table = std::fs::read(path).map_err(|error| CalibrateError::Io { path: path.to_owned(), error })?;
+    let first = table.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if first.starts_with(b"TRT-") {
+        return Ok(table);
+    }
+    let found = String::from_utf8_lossy(first.get(..first.len().min(40)).unwrap_or_default()).into_owned();
+    Err(CalibrateError::NoTable { path: path.to_owned(), found })
 }
 
 /// Batches of a log's pictures on the device.
@@ -288,9 +326,23 @@ mod tests {
 
         let error = Pictures::open(&log(256), layout, 10).err().unwrap().to_string();
         assert!(error.contains("expected at least 10 pictures") && error.ends_with("found 9"), "{error}");
-        assert_ne!(log(4).identity().unwrap(), log(5).identity().unwrap());
-        assert!(log(4).identity().unwrap().starts_with("4 pictures of "));
-        let cut = CalibrationLog { ranges: Ranges::Entropy, ..log(4) };
-        assert_ne!(cut.identity().unwrap(), log(4).identity().unwrap());
+        let identity = |log| CalibrationSource::Log(log).identity().unwrap();
+        assert_ne!(identity(log(4)), identity(log(5)));
+        assert!(identity(log(4)).starts_with("4 pictures of "));
+        assert_ne!(identity(CalibrationLog { ranges: Ranges::Entropy, ..log(4) }), identity(log(4)));
+    }
+
+    #[test]
+    fn tables_are_told_from_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("net.calibration");
+        std::fs::write(&path, "TRT-8600-MinMaxCalibration\nimages: 3c010a14\n").unwrap();
+        assert!(read_table(&path).unwrap().ends_with(b"3c010a14\n"));
+        let of_this = CalibrationSource::Table(path.clone()).identity().unwrap();
+        std::fs::write(&path, "images: 3c010a14\n").unwrap();
+        assert_ne!(CalibrationSource::Table(path.clone()).identity().unwrap(), of_this);
+        let error = read_table(&path).unwrap_err().to_string();
+        assert!(error.contains("begins with TRT-") && error.ends_with("found \"images: 3c010a14\""), "{error}");
+        assert!(matches!(read_table(folder.path()), Err(CalibrateError::Io { .. })));
     }
 }

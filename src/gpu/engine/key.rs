@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::calibrate::{CalibrateError, CalibrationLog};
+use super::calibrate::{CalibrateError, CalibrationSource};
 use crate::gpu::DeviceInfo;
 use crate::gpu::tensorrt::{BuildOptions, Precision, Version};
 use crate::header::sha256_hex;
@@ -22,7 +22,7 @@ pub struct Request {
     /// Width and height of the pictures in pixels; none for the model's own.
     pub input_size: Option<(u32, u32)>,
     /// Where the ranges of 8-bit tensors come from, for models without Q and DQ nodes.
-    pub calibration: Option<CalibrationLog>,
+    pub calibration: Option<CalibrationSource>,
 }
 
 /// An engine's identity.
@@ -53,7 +53,7 @@ pub struct EngineKey {
     pub batch: Option<u32>,
     /// Width and height of the pictures in pixels.
     pub input_size: Option<(u32, u32)>,
-    /// Pictures that the ranges of 8-bit tensors come from.
+    /// The pictures or the table that the ranges of 8-bit tensors come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
 }
@@ -62,7 +62,7 @@ impl EngineKey {
     /// The key of a model's engine on a device.
     ///
     /// # Errors
-    /// [`CalibrateError::Io`], where the log that calibrates cannot be read.
+    /// [`CalibrateError::Io`], where the log or table that calibrates cannot be read.
     pub fn new(
         file: &str,
         model_sha256: &str,
@@ -84,7 +84,7 @@ impl EngineKey {
             dla_core: options.dla_core,
             batch: request.batch,
             input_size: request.input_size,
-            calibration: request.calibration.as_ref().map(CalibrationLog::identity).transpose()?,
+            calibration: request.calibration.as_ref().map(CalibrationSource::identity).transpose()?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::calibrate::{CalibrateError, CalibrationBatches, CalibrationLog};
+use super::calibrate::{CalibrateError, CalibrationBatches, CalibrationLog, CalibrationSource, read_table};
 use super::golden::{SEED, noise};
 use super::key::{EngineKey, Request};
 use super::layers::LayerSummary;
@@ -12,7 +12,7 @@ use super::record::{Capture, EngineRecord, FORMAT, Golden};
 use super::run::Runner;
 use super::store::{Store, StoreError, Stored};
 use crate::gpu::load::specs;
-use crate::gpu::tensorrt::{Builder, Calibration, Direction, Engine, Library, Phase, TensorRtError};
+use crate::gpu::tensorrt::{Builder, Built, Calibration, Direction, Engine, Library, Phase, TensorRtError};
 use crate::header::sha256_hex;
 use crate::stages::decode::Head;
 use crate::stages::infer::{Model, TensorSpec};
@@ -37,7 +37,7 @@ pub enum BuildError {
         /// Its shape.
         found: String,
     },
-    /// The log that calibrates.
+    /// The log or table that calibrates.
     #[error("calibration: {0}")]
     Calibrate(#[from] CalibrateError),
     /// A second run gave other bits than the first.
@@ -86,15 +86,21 @@ pub fn make(
     let start = Instant::now();
     let built = match &request.calibration {
         None => builder.build(&request.options, &store.timing_cache(&key), None, progress)?,
-        Some(log) => {
+        Some(CalibrationSource::Log(log)) => {
             let mut batches = open_batches(library, &builder, model, log)?;
             let mut next = |_: &[&str]| Some(vec![batches.next_batch()?]);
-            let calibration = Calibration { batches: &mut next, table: None, ranges: log.ranges };
+            let calibration = Calibration::Pictures { batches: &mut next, ranges: log.ranges };
             let built = builder.build(&request.options, &store.timing_cache(&key), Some(calibration), progress);
             if let Some(failure) = batches.failure.take() {
                 return Err(failure.into());
             }
             built?
+        }
+        Some(CalibrationSource::Table(path)) => {
+            let table = read_table(path)?;
+            let calibration = Calibration::Table(&table);
+            let built = builder.build(&request.options, &store.timing_cache(&key), Some(calibration), progress)?;
+            Built { calibration_table: Some(table), ..built }
         }
     };
     let build_seconds = start.elapsed().as_secs_f64();
@@ -181,13 +187,15 @@ fn fix_shapes(builder: &mut Builder, request: &Request) -> Result<(), BuildError
     Ok(builder.set_batch(batch)?)
 }
 
-/// Runs an engine on noise, twice by itself and twice as a graph: outputs, and what became of the graph.
+/// Runs an engine on noise, by itself and as a graph: outputs, and what became of the graph. What its memory held before must not show.
 fn try_out(library: &Arc<Library>, engine: &Arc<Engine>) -> Result<(Vec<Vec<u8>>, Capture), BuildError> {
     let mut runner = Runner::new(library.context(), engine)?;
     let inputs: Vec<Vec<u8>> = engine.inputs().iter().map(|input| noise(input, SEED)).collect();
     runner.set_inputs(&inputs)?;
     runner.run()?;
     let outputs = runner.outputs()?;
+    // as a floating point number of any size, this is none
+    runner.fill_scratch(0xff)?;
     runner.run()?;
     same_bits(engine, &outputs, &runner.outputs()?)?;
     let capture = match runner.capture() {

@@ -14,7 +14,7 @@ pub mod run;
 pub mod store;
 
 pub use self::{
-    calibrate::{CalibrateError, CalibrationLog},
+    calibrate::{CalibrateError, CalibrationLog, CalibrationSource},
     golden::{CheckError, Verdict},
     key::{EngineKey, Request},
     make::{BuildError, Made},

@@ -13,7 +13,7 @@ pub struct Runner {
     stream: Stream,
     inputs: Vec<DeviceBuffer>,
     outputs: Vec<DeviceBuffer>,
-    _workspace: DeviceBuffer,
+    workspace: DeviceBuffer,
 }
 
 impl Runner {
@@ -32,12 +32,18 @@ impl Runner {
         }
         let [inputs, outputs] = buffers;
         let stream = Stream::new(context, Priority::Normal)?;
-        Ok(Runner { graph: None, execution, stream, inputs, outputs, _workspace: workspace })
+        Ok(Runner { graph: None, execution, stream, inputs, outputs, workspace })
     }
 
     /// Fills the inputs, in the engine's order.
     pub fn set_inputs(&self, inputs: &[Vec<u8>]) -> Result<(), GpuError> {
         self.inputs.iter().zip(inputs).try_for_each(|(buffer, bytes)| buffer.upload_now(0, bytes))
+    }
+
+    /// Sets every byte of what a run writes: the workspace and the outputs.
+    pub fn fill_scratch(&self, byte: u8) -> Result<(), GpuError> {
+        let mut scratch = self.outputs.iter().chain([&self.workspace]);
+        scratch.try_for_each(|buffer| self.stream.fill(buffer, 0..buffer.len(), byte))
     }
 
     /// Runs once, as a graph if one was captured, and waits.

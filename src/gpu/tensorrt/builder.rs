@@ -95,13 +95,16 @@ pub struct Phase<'a> {
 pub type Batches<'a> = dyn FnMut(&[&str]) -> Option<Vec<u64>> + Send + 'a;
 
 /// Where the ranges of 8-bit tensors come from, for models without Q and DQ nodes. TensorRT 11 takes those alone.
-pub struct Calibration<'a> {
-    /// For each input of the names, the address of a batch on the device; none at the end. The batch stays until the next call.
-    pub batches: &'a mut Batches<'a>,
-    /// A table of an earlier calibration, which makes batches needless.
-    pub table: Option<&'a [u8]>,
-    /// How ranges follow from batches.
-    pub ranges: Ranges,
+pub enum Calibration<'a> {
+    /// Pictures.
+    Pictures {
+        /// For each input of the names, the address of a batch on the device; none at the end. The batch stays until the next call.
+        batches: &'a mut Batches<'a>,
+        /// How ranges follow from them.
+        ranges: Ranges,
+    },
+    /// The table of an earlier calibration.
+    Table(&'a [u8]),
 }
 
 /// What a build gives.
@@ -217,7 +220,10 @@ impl Builder {
         let library = Arc::clone(&self.library);
         library.context.current()?;
         let (batches, table, ranges) = match calibration {
-            Some(Calibration { batches, table, ranges }) => (Some(batches), table.unwrap_or_default(), ranges),
+            Some(Calibration::Pictures { batches, ranges }) => (Some(batches), &[][..], ranges),
+            // a DLA takes no other
+            Some(Calibration::Table(table)) if options.dla_core.is_some() => (None, table, Ranges::Entropy),
+            Some(Calibration::Table(table)) => (None, table, Ranges::default()),
             None => (None, &[][..], Ranges::default()),
         };
         let has_batches = batches.is_some();

@@ -38,6 +38,24 @@ struct CatseyeProbeParams {
     uint32_t reserved;
 };
 
+/* ---- [copy] ------------------------------------------------------------------------------------------------------ */
+
+/* Threads of a block of catseye_copy. */
+#define CATSEYE_COPY_THREADS 256
+
+/* Bytes that go from one address to another, in device memory or mapped memory of the host. */
+struct CatseyePart {
+    uint64_t source;
+    uint64_t target;
+    uint64_t bytes;
+};
+
+/* catseye_copy: copies each part. Grid (any number of blocks, parts), CATSEYE_COPY_THREADS threads. */
+struct CatseyeCopyParams {
+    /* CatseyePart[parts]. */
+    uint64_t parts;
+};
+
 /* ---- [preprocess] ----------------------------------------------------------------------------------------------- */
 
 /* Most cameras of one launch. */

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use catseye::gpu::abi::CatseyeProbeParams;
 use catseye::gpu::transfer::time_both;
 use catseye::gpu::{
-    Context, CopyBatch, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernel, Kernels, PinnedBuffer, Priority,
+    Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernel, Kernels, Part, PartsCopy, PinnedBuffer, Priority,
     Stream, Transfer, TransferMode, measure_mapped,
 };
 
@@ -65,25 +65,54 @@ fn expected(source: &[u8], pattern: u8, times: usize) -> Vec<u8> {
     source.iter().enumerate().map(|(i, byte)| byte.wrapping_add(step(i))).collect()
 }
 
+/// Bytes of a part, and how far its source and target lie from a multiple of 16.
+const PARTS: [(usize, usize, usize); 11] = [
+    (0, 0, 0),
+    (1, 0, 0),
+    (15, 0, 0),
+    (16, 0, 0),
+    (17, 0, 0),
+    (3_480_001, 0, 0),
+    (1_000_003, 5, 0),
+    (33, 0, 3),
+    (4096, 16, 32),
+    (70_000, 1, 1),
+    (255, 15, 8),
+];
+
 #[test]
-fn a_batch_of_copies_does_what_single_ones_do() {
+fn parts_of_a_table_are_copied_either_way() {
     let Some(context) = device() else { return };
     let stream = Stream::new(&context, Priority::High).unwrap();
-    let mut from = PinnedBuffer::new(&context, 1 << 20, HostKind::Pinned).unwrap();
-    from.copy_from_slice(&picture(1 << 20));
-    let [one, all] = [(); 2].map(|()| DeviceBuffer::from_bytes(&context, &[0; 1 << 20]).unwrap());
-    let copies = [(0..100, 7), (5000..5000, 3), (4096..70_000, 65_536), (1_000_000..1_000_001, 1_048_575)];
-    for few in 0..=copies.len() {
-        let mut batch = CopyBatch::with_capacity(copies.len());
-        for (range, offset) in &copies[..few] {
-            stream.upload(&from, range.clone(), &one, *offset).unwrap();
-            batch.push(&from, range.clone(), &all, *offset).unwrap();
+    let kernels = Kernels::load(&context).unwrap();
+    let room = PARTS.iter().map(|(bytes, ..)| bytes + 128).sum();
+    let source = picture(room);
+    for is_up in [true, false] {
+        let mut host = PinnedBuffer::new(&context, room, HostKind::Mapped).unwrap();
+        host.fill(0xA5);
+        let mut on_device = source.clone();
+        if is_up {
+            host.swap_with_slice(&mut on_device);
         }
-        stream.upload_batch(&batch).unwrap();
+        let device = DeviceBuffer::from_bytes(&context, &on_device).unwrap();
+        let ends = [host.device_address().unwrap(), device.address()];
+        let [from, to] = if is_up { ends } else { [ends[1], ends[0]] };
+
+        let (mut expected, mut table, mut place) = (vec![0xA5; room], Vec::new(), 0_usize);
+        for (bytes, source_shift, target_shift) in PARTS {
+            place = place.next_multiple_of(16);
+            let (read, written) = (place + source_shift, place + target_shift);
+            expected[written..written + bytes].copy_from_slice(&source[read..read + bytes]);
+            table.extend(Part { source: from + read as u64, target: to + written as u64, bytes }.to_bytes());
+            place += bytes + 64;
+        }
+        let table = DeviceBuffer::from_bytes(&context, &table).unwrap();
+        PartsCopy::new(&kernels, table.address(), PARTS.len()).unwrap().enqueue(&stream).unwrap();
+        PartsCopy::new(&kernels, 0, 0).unwrap().enqueue(&stream).unwrap();
         stream.synchronize().unwrap();
-        assert_eq!(one.to_vec().unwrap(), all.to_vec().unwrap());
+        let found = if is_up { device.to_vec().unwrap() } else { host.to_vec() };
+        assert!(found == expected, "up: {is_up}, first at {:?}", (0..room).find(|&at| found[at] != expected[at]));
     }
-    assert!(CopyBatch::default().push(&from, 0..9, &all, (1 << 20) - 8).is_err());
 }
 
 #[test]

@@ -2,8 +2,7 @@
 //!
 //! `cudarc` finds the library and declares its types. Its functions are not called: they panic where a symbol is missing, and answer
 //! with a Rust enum of CUDA 11.4's codes, for which a code that a newer driver added would be undefined behaviour. Here a
-//! status is a number. All symbols but one are of CUDA 11.4, and a driver keeps
-//! what it once had.
+//! status is a number. All symbols are of CUDA 11.4, and a driver keeps what it once had.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
@@ -117,36 +116,7 @@ impl ExternalMemory {
     pub(super) const DMA_BUF: u32 = 9;
 }
 
-/// How the copies of a batch read their sources (`CUmemcpyAttributes` of CUDA 12.8).
-#[repr(C)]
-pub(super) struct CopyAttributes {
-    /// 1: when the stream comes to them.
-    pub(super) source_access: u32,
-    /// Hints for memory that the driver moves by itself; none.
-    pub(super) locations: [u32; 4],
-    pub(super) flags: u32,
-}
-
-/// `cuMemcpyBatchAsync`: targets, sources, sizes, their number; attributes, where each begins, their number; the copy that failed.
-pub(super) type CopyBatchAsync = unsafe extern "C" fn(
-    *const sys::CUdeviceptr,
-    *const sys::CUdeviceptr,
-    *const usize,
-    usize,
-    *const CopyAttributes,
-    *const usize,
-    usize,
-    *mut usize,
-    sys::CUstream,
-) -> u32;
-
 impl Driver {
-    /// Many copies in one call, from CUDA 12.8 on.
-    pub(super) fn copy_batch() -> Option<CopyBatchAsync> {
-        static FOUND: OnceLock<Option<CopyBatchAsync>> = OnceLock::new();
-        *FOUND.get_or_init(|| symbol("cuMemcpyBatchAsync").ok())
-    }
-
     /// The driver, started, or why it cannot be had. The answer is the same for the life of the process.
     pub(super) fn get() -> Result<&'static Self, GpuError> {
         static DRIVER: OnceLock<Result<Driver, GpuError>> = OnceLock::new();

@@ -226,6 +226,12 @@ impl PinnedBuffer {
         self.device_address
     }
 
+    /// Where the device sees a range that is all inside.
+    pub(super) fn device_part(&self, range: &Range<usize>) -> Result<u64, GpuError> {
+        inside(range, self.len)?;
+        Ok(self.device_address.ok_or(GpuError::NotMapped)?.wrapping_add(range.start as u64))
+    }
+
     /// Whether the device has it by a handle: it is read there, and never copied by its place on the host, which the driver does not
     /// know.
     #[must_use]

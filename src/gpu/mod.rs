@@ -20,6 +20,8 @@ pub mod abi;
 #[cfg(feature = "cuda")]
 pub mod context;
 #[cfg(feature = "cuda")]
+pub mod copy;
+#[cfg(feature = "cuda")]
 pub mod decode;
 #[cfg(feature = "cuda")]
 pub mod digest;
@@ -53,10 +55,11 @@ pub use error::GpuError;
 #[cfg(feature = "cuda")]
 pub use self::{
     context::Context,
+    copy::{Part, PartsCopy},
     graph::Graph,
     kernels::{Kernel, KernelParams, Kernels},
     memory::{DeviceBuffer, HostKind, PinnedBuffer},
-    stream::{CopyBatch, Event, Priority, Stream},
+    stream::{Event, Priority, Stream},
     transfer::{Transfer, TransferChoice, measure_mapped},
 };
 

@@ -1,11 +1,11 @@
 //! The GPU's part of a tick, in the place of preprocess and infer and of the larger part of decode.
 //!
-//! Every network works in a branch of its own (preprocess, TensorRT, decode, digests): all of it one captured graph, one
-//! launch a tick. A branch whose engine cannot be captured, as on a deep learning accelerator, is started by itself beside the
-//! graph. The pictures and results of a slot lie in page-locked memory that the node lends to it, so that the device copies them
-//! itself, before and behind the graph, or reads pictures where they lie; the host's thread touches only a table that tells where
-//! they are. Two ticks are in flight, each with memory, execution contexts and a graph of its own. The batch is fixed and an absent
-//! camera's row is zero, so that a partial tick runs the same graph.
+//! Every network works in a branch of its own (preprocess, TensorRT, decode, digests): all of it, from the copy of the pictures to that
+//! of the results, is one captured graph, one launch a tick. A branch whose engine cannot be captured, as on a deep learning accelerator, is
+//! started by itself beside the graph. The pictures and results of a slot lie in page-locked memory that the node lends to it, so that
+//! kernels copy them, or read pictures where they lie; the host's thread touches only a table that tells where they are. Two ticks
+//! are in flight, each with memory, execution contexts and a graph of its own. The batch is fixed and an absent camera's row is zero,
+//! so that a partial tick runs the same graph.
 //!
 //! Promises: after the first tick nothing is allocated, on the host or on the device; the same plans on the same device give
 //! the same bits, whatever else is in flight and however pictures reach the device.
@@ -15,10 +15,11 @@ use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use catseye_calibration::rig::{Camera, Rig};
-use catseye_sensors::memory::{ForeignMemory, HostBytes, HostMemory, MemoryMaker};
+use catseye_sensors::memory::{ForeignMemory, HostMemory, MemoryMaker};
 use catseye_sensors::picture::Frame;
 use thiserror::Error;
 
+use super::copy::PART_BYTES;
 use super::decode::{DecodeAddresses, DecodePlan, HeadDecode, PlanDecodeError, Thresholds};
 use super::digest::{DeviceDigest, DeviceValue, DigestValuesError, ValueKind, read_digests};
 use super::preprocess::{
@@ -26,7 +27,7 @@ use super::preprocess::{
 };
 use super::tensorrt::{Element, Engine, ExecutionContext, TensorInfo, TensorRtError};
 use super::{
-    Context, CopyBatch, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernels, PinnedBuffer, Priority, Stream,
+    Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernels, Part, PartsCopy, PinnedBuffer, Priority, Stream,
     Transfer,
 };
 use crate::messages::{Level, MAX_DETECTIONS, NetworksPlace};
@@ -169,11 +170,10 @@ impl Places {
     }
 }
 
-/// Page-locked memory for the pictures and the results of a slot.
+/// Page-locked memory for the pictures and the results of a slot, mapped, so that kernels copy from and to it.
 #[derive(Clone, Debug)]
 pub struct SlotMemory {
     context: Arc<Context>,
-    kind: HostKind,
     /// Per camera of the rig, bytes that its pictures have at most; none for one that no network looks at.
     pictures: Vec<usize>,
     /// Per network, bytes of its results and of its masks.
@@ -195,11 +195,7 @@ impl SlotMemory {
             Ok([plan.result_bytes(), if options.masks { plan.mask_bytes() } else { 0 }])
         };
         let results = networks.iter().map(of_network).collect::<Result<_, GpuNodeError>>()?;
-        let kind = match options.transfer {
-            Transfer::Mapped => HostKind::Mapped,
-            Transfer::Copy => HostKind::Pinned,
-        };
-        Ok(SlotMemory { context: Arc::clone(context), kind, pictures, results })
+        Ok(SlotMemory { context: Arc::clone(context), pictures, results })
     }
 
     /// Lends to a slot what it has not got yet.
@@ -220,18 +216,18 @@ impl SlotMemory {
     }
 
     fn memory(&self, bytes: usize) -> Result<Box<dyn HostMemory>, GpuError> {
-        Ok(Box::new(PinnedBuffer::new(&self.context, bytes, self.kind)?))
+        Ok(Box::new(PinnedBuffer::new(&self.context, bytes, HostKind::Mapped)?))
     }
 }
 
 /// Memory that a camera's driver fills: none where the device takes no more of it.
 impl MemoryMaker for SlotMemory {
     fn make(&self, bytes: usize) -> Option<Box<dyn HostMemory>> {
-        Some(Box::new(PinnedBuffer::of_pages(&self.context, bytes, self.kind).ok()?))
+        Some(Box::new(PinnedBuffer::of_pages(&self.context, bytes, HostKind::Mapped).ok()?))
     }
 
     fn adopt(&self, memory: ForeignMemory) -> Option<Box<dyn HostMemory>> {
-        Some(Box::new(PinnedBuffer::of_foreign(&self.context, memory, self.kind).ok()?))
+        Some(Box::new(PinnedBuffer::of_foreign(&self.context, memory, HostKind::Mapped).ok()?))
     }
 
     fn gpu_uuid(&self) -> Option<[u8; 16]> {
@@ -261,25 +257,33 @@ fn picture_room(camera: &Camera) -> usize {
     width.saturating_mul(3).saturating_add(4).saturating_mul(height)
 }
 
-/// What goes up: for each network a table of its pictures and a flag for each that is there; and room for the pictures.
+/// What goes up: for each network a table of its pictures and a flag for each that is there; what is copied, both ways; and room
+/// for the pictures.
 struct Upload {
     transfer: Transfer,
     tables: PinnedBuffer,
     device: DeviceBuffer,
     /// Per network: where its table begins, and where its flags.
     places: Vec<[usize; 2]>,
+    /// Where the table of copied pictures begins, and its bytes.
+    pictures_table: [usize; 2],
+    /// The same of what comes home.
+    home_table: [usize; 2],
     /// Per camera, where its picture begins and how many bytes it may have; none where pictures are read where they lie.
     pictures: Vec<[usize; 2]>,
-    batch: CopyBatch,
+    copy: PartsCopy,
 }
 
 impl Upload {
     fn new(
         context: &Arc<Context>,
+        kernels: &Kernels,
         networks: &[GpuNetwork],
         memory: &SlotMemory,
         transfer: Transfer,
     ) -> Result<Self, GpuError> {
+        let is_copied = transfer == Transfer::Copy;
+        let copied = if is_copied { memory.pictures.len() } else { 0 };
         let mut places = Places::default();
         let mut tables = Vec::new();
         for network in networks {
@@ -288,16 +292,22 @@ impl Upload {
             let [flags, _] = places.take(rows * size_of::<u32>());
             tables.push([table, flags]);
         }
+        let pictures_table = places.take(copied * PART_BYTES);
+        let home_table = places.take(networks.len() * Home::PARTS * PART_BYTES);
         let table_bytes = places.0;
-        let room = |bytes: usize| if transfer == Transfer::Copy { bytes } else { 0 };
+        let room = |bytes: usize| if is_copied { bytes } else { 0 };
         let pictures = memory.pictures.iter().map(|bytes| places.take(room(*bytes))).collect();
+        let device = DeviceBuffer::new(context, places.0)?;
+        let table_address = device.address().wrapping_add(pictures_table[0] as u64);
         Ok(Upload {
             transfer,
             tables: PinnedBuffer::new(context, table_bytes, HostKind::Pinned)?,
-            device: DeviceBuffer::new(context, places.0)?,
+            device,
             places: tables,
-            batch: CopyBatch::with_capacity(1 + memory.pictures.len()),
+            pictures_table,
+            home_table,
             pictures,
+            copy: PartsCopy::new(kernels, table_address, copied)?,
         })
     }
 
@@ -327,8 +337,8 @@ impl Upload {
         let bytes = frame.data().len();
         let lies = pinned(frame.host_bytes().memory()).ok_or(GpuError::NotMapped)?;
         let address = match self.transfer {
-            _ if lies.is_imported() => lies.device_address().ok_or(GpuError::NotMapped)?,
-            Transfer::Mapped => lies.device_address().ok_or(GpuError::NotMapped)?,
+            _ if lies.is_imported() => lies.device_part(&(0..bytes))?,
+            Transfer::Mapped => lies.device_part(&(0..bytes))?,
             Transfer::Copy => {
                 let [place, room] = self.pictures.get(camera).copied().unwrap_or_default();
                 super::memory::inside(&(0..bytes), room)?;
@@ -346,27 +356,41 @@ impl Upload {
         })
     }
 
-    /// Copies the tables and, where they are not read where they lie, the pictures. Gives the number of bytes.
-    fn send(&mut self, stream: &Stream, tick: &Tick) -> Result<usize, GpuError> {
+    /// Writes the table of the pictures that are copied: those that are there, and not read where they lie. Gives the bytes of all that
+    /// goes up.
+    fn fill_copies(&mut self, tick: &Tick) -> Result<usize, GpuError> {
         let mut sent = self.tables.len();
-        self.batch.clear();
-        self.batch.push(&self.tables, 0..sent, &self.device, 0)?;
-        for (camera, [place, room]) in tick.cameras.iter().zip(&self.pictures) {
-            let Some(lies) = pinned(camera.frame.host_bytes().memory()).filter(|lies| !lies.is_imported()) else {
-                continue;
-            };
-            if camera.present && *room > 0 {
+        for (index, camera) in tick.cameras.iter().enumerate().take(self.pictures_table[1] / PART_BYTES) {
+            let [place, room] = self.pictures.get(index).copied().unwrap_or_default();
+            let is_copied = |lies: &&PinnedBuffer| camera.present && room > 0 && !lies.is_imported();
+            let mut part = Part::default();
+            if let Some(lies) = pinned(camera.frame.host_bytes().memory()).filter(is_copied) {
                 let bytes = camera.frame.data().len();
-                self.batch.push(lies, 0..bytes, &self.device, *place)?;
+                super::memory::inside(&(0..bytes), room)?;
+                part = Part { source: lies.device_part(&(0..bytes))?, target: self.address(place), bytes };
                 sent += bytes;
             }
+            write_part(&mut self.tables, self.pictures_table, index, part);
         }
-        stream.upload_batch(&self.batch)?;
         Ok(sent)
+    }
+
+    /// Copies the tables, and what they say is to be copied here.
+    fn enqueue(&self, stream: &Stream) -> Result<(), GpuError> {
+        stream.upload(&self.tables, 0..self.tables.len(), &self.device, 0)?;
+        self.copy.enqueue(stream)
     }
 
     fn address(&self, offset: usize) -> u64 {
         self.device.address().wrapping_add(offset as u64)
+    }
+}
+
+/// Writes a part of a table of parts.
+fn write_part(tables: &mut [u8], [table, bytes]: [usize; 2], index: usize, part: Part) {
+    let of_table = tables.get_mut(table..).and_then(|tables| tables.get_mut(..bytes)).unwrap_or_default();
+    if let Some(place) = of_table.as_chunks_mut::<PART_BYTES>().0.get_mut(index) {
+        *place = part.to_bytes();
     }
 }
 
@@ -375,6 +399,7 @@ struct Home {
     device: DeviceBuffer,
     /// Per network: where its results begin, where its masks, where its digests, and their bytes.
     parts: Vec<HomePart>,
+    copy: PartsCopy,
     /// Where the digests of all networks begin.
     digests: usize,
     digest_bytes: PinnedBuffer,
@@ -389,11 +414,17 @@ struct HomePart {
 }
 
 impl Home {
+    /// Parts of each network that are copied to the slot.
+    const PARTS: usize = 2;
+
+    /// With the address of the table of what is copied.
     fn new(
         context: &Arc<Context>,
+        kernels: &Kernels,
         networks: &[GpuNetwork],
         memory: &SlotMemory,
         options: NodeOptions,
+        table: u64,
     ) -> Result<Self, GpuError> {
         let (mut places, mut digests) = (Places::default(), Places::default());
         let parts = networks.iter().zip(&memory.results).map(|(network, [results, masks])| {
@@ -410,39 +441,39 @@ impl Home {
             // the kernels leave the gaps between parts alone, and those go home too
             device: DeviceBuffer::from_bytes(context, &vec![0; places.0])?,
             parts,
+            copy: PartsCopy::new(kernels, table, networks.len() * Home::PARTS)?,
             digests: begin,
             digest_bytes: PinnedBuffer::new(context, digests.0, HostKind::Pinned)?,
         })
     }
 
-    /// Copies results and masks to the slot. Gives the number of bytes.
-    fn send(&self, stream: &Stream, tick: &mut Tick) -> Result<usize, GpuError> {
-        let mut sent = 0;
+    /// Writes the table of what is copied: results and masks, to the slot. Gives their bytes.
+    fn fill(&self, tick: &mut Tick, tables: &mut [u8], table: [usize; 2]) -> Result<usize, GpuError> {
+        let (mut index, mut sent) = (0, 0);
         for (slot, part) in tick.networks.iter_mut().zip(&self.parts) {
             for (held, [start, bytes]) in [(&mut slot.results, part.results), (&mut slot.mask_bytes, part.masks)] {
                 held.resize(bytes);
-                stream.download(&self.device, start, pinned_mut(held)?, 0..bytes)?;
+                let target = pinned(held.memory()).ok_or(GpuError::NotMapped)?.device_part(&(0..bytes))?;
+                let source = self.device.part(start, bytes)?;
+                write_part(tables, table, index, Part { source, target, bytes });
+                index += 1;
                 sent += bytes;
             }
         }
         Ok(sent)
     }
 
-    /// Copies the digests of all networks.
-    fn send_digests(&mut self, stream: &Stream) -> Result<(), TensorRtError> {
+    /// Copies results and masks to the slot, and the digests of all networks to here.
+    fn enqueue(&mut self, stream: &Stream) -> Result<(), GpuError> {
+        self.copy.enqueue(stream)?;
         let bytes = self.digest_bytes.len();
-        Ok(stream.download(&self.device, self.digests, &mut self.digest_bytes, 0..bytes)?)
+        stream.download(&self.device, self.digests, &mut self.digest_bytes, 0..bytes)
     }
 
     fn digests_of(&self, part: &HomePart) -> &[u8] {
         let [start, bytes] = part.digests;
         self.digest_bytes.get(start..start.saturating_add(bytes)).unwrap_or_default()
     }
-}
-
-fn pinned_mut(held: &mut HostBytes) -> Result<&mut PinnedBuffer, GpuError> {
-    let memory: &mut dyn Any = held.memory_mut().ok_or(GpuError::NotMapped)?;
-    memory.downcast_mut().ok_or(GpuError::NotMapped)
 }
 
 /// One network's share of a lane.
@@ -658,12 +689,13 @@ impl GpuNode {
     pub fn time_parts(&mut self, tick: &mut Tick, rounds: usize, runs: usize) -> Result<Vec<TickTimes>, GpuNodeError> {
         self.memory.equip(tick)?;
         let Some(lane) = self.lanes.first_mut() else { return Ok(Vec::new()) };
-        lane.upload.fill(&self.networks, &lane.branches, tick)?;
+        lane.fill(&self.networks, tick)?;
+        // the first puts the tables up for the others
         let mut round = || {
             Ok(TickTimes {
-                whole_ms: lane.time(tick, Parts::ALL, runs)?,
-                on_device_ms: lane.time(tick, Parts { upload: false, around: true }, runs)?,
-                inference_ms: lane.time(tick, Parts { upload: false, around: false }, runs)?,
+                whole_ms: lane.time(Parts::ALL, runs)?,
+                on_device_ms: lane.time(Parts { upload: false, ..Parts::ALL }, runs)?,
+                inference_ms: lane.time(Parts::INFERENCE, runs)?,
             })
         };
         (0..rounds).map(|_| round()).collect()
@@ -690,8 +722,8 @@ impl Lane {
         memory: &SlotMemory,
         options: NodeOptions,
     ) -> Result<Self, GpuNodeError> {
-        let upload = Upload::new(context, networks, memory, options.transfer)?;
-        let home = Home::new(context, networks, memory, options)?;
+        let upload = Upload::new(context, kernels, networks, memory, options.transfer)?;
+        let home = Home::new(context, kernels, networks, memory, options, upload.address(upload.home_table[0]))?;
         let mut branches = Vec::new();
         for ((network, tables), part) in networks.iter().zip(&upload.places).zip(&home.parts) {
             let begin = home.device.address();
@@ -733,30 +765,48 @@ impl Lane {
     }
 
     fn begin_all(&mut self, networks: &[GpuNetwork], tick: &mut Tick) -> Result<(), GpuNodeError> {
-        self.upload.fill(networks, &self.branches, tick)?;
+        self.copied = self.fill(networks, tick)?;
         self.stream.record(&self.begun)?;
-        let up = self.upload.send(&self.stream, tick)?;
         if !self.is_warm {
             // TensorRT sets things up in a first run, which cannot be captured
-            self.enqueue()?;
+            let Lane { stream, branches, arrived, upload, home, .. } = self;
+            enqueue(stream, (upload, home), branches.iter_mut(), arrived, Parts::ALL)?;
             self.stream.synchronize()?;
-            if self.branches.iter().any(|branch| branch.is_captured) {
-                self.graph = Some(self.capture(Parts::ALL)?);
-            }
+            self.graph = self.capture_for_ticks()?;
             self.is_warm = true;
         }
         self.launch()?;
-        self.copied = [up, self.home.send(&self.stream, tick)?];
         Ok(self.stream.record(&self.done)?)
     }
 
-    /// Starts the graph, and beside it what is in none.
+    /// Writes the tables of a tick. Gives the bytes that go up and that come home.
+    fn fill(&mut self, networks: &[GpuNetwork], tick: &mut Tick) -> Result<[usize; 2], GpuNodeError> {
+        self.upload.fill(networks, &self.branches, tick)?;
+        let up = self.upload.fill_copies(tick)?;
+        let table = self.upload.home_table;
+        Ok([up, self.home.fill(tick, &mut self.upload.tables, table)?])
+    }
+
+    fn is_all_captured(&self) -> bool {
+        self.branches.iter().all(|branch| branch.is_captured)
+    }
+
+    /// All of a tick, or the branches that can be captured, if there are any.
+    fn capture_for_ticks(&mut self) -> Result<Option<Graph>, GpuNodeError> {
+        let parts = if self.is_all_captured() { Parts::ALL } else { Parts { around: true, ..Parts::INFERENCE } };
+        let is_any = self.branches.iter().any(|branch| branch.is_captured);
+        is_any.then(|| self.capture(parts)).transpose()
+    }
+
+    /// Starts a tick's work: the graph, and what is in none.
     fn launch(&mut self) -> Result<(), TensorRtError> {
-        let Lane { graph, branches, stream, arrived_beside, home, .. } = self;
-        let is_all = branches.iter().all(|branch| branch.is_captured);
-        if !is_all {
-            stream.record(arrived_beside)?;
+        let is_all = self.is_all_captured();
+        let Lane { graph, branches, stream, arrived_beside, upload, home, .. } = self;
+        if let (true, Some(graph)) = (is_all, &graph) {
+            return Ok(graph.launch(stream)?);
         }
+        upload.enqueue(stream)?;
+        stream.record(arrived_beside)?;
         for branch in branches.iter_mut().filter(|branch| !branch.is_captured) {
             branch.begin(arrived_beside, Parts::ALL)?;
         }
@@ -766,22 +816,16 @@ impl Lane {
         for branch in branches.iter().filter(|branch| !branch.is_captured) {
             stream.wait(&branch.done)?;
         }
-        if !is_all {
-            home.send_digests(stream)?;
-        }
-        Ok(())
+        Ok(home.enqueue(stream)?)
     }
 
-    /// The branches that can be captured, and the digests where those are all.
+    /// These parts of a tick's work, of the branches that can be captured.
     fn capture(&mut self, parts: Parts) -> Result<Graph, GpuNodeError> {
-        let Lane { stream, branches, arrived, home, .. } = self;
-        let is_all = branches.iter().all(|branch| branch.is_captured);
+        let Lane { stream, branches, arrived, upload, home, .. } = self;
         let mut failure = None;
         let captured = Graph::capture(stream, |stream| {
             let captured = branches.iter_mut().filter(|branch| branch.is_captured);
-            let enqueued = enqueue(stream, captured, arrived, parts);
-            let sent = enqueued.and_then(|()| if is_all && parts.around { home.send_digests(stream) } else { Ok(()) });
-            sent.map_err(|error| {
+            enqueue(stream, (upload, home), captured, arrived, parts).map_err(|error| {
                 let gpu = match &error {
                     TensorRtError::Gpu(gpu) => gpu.clone(),
                     _ => GpuError::Call { call: "enqueueV3", name: "refused", code: 0 },
@@ -793,26 +837,14 @@ impl Lane {
         Ok(captured.map_err(|error| failure.unwrap_or(TensorRtError::Gpu(error)))?)
     }
 
-    fn enqueue(&mut self) -> Result<(), TensorRtError> {
-        let Lane { stream, branches, arrived, home, .. } = self;
-        enqueue(stream, branches.iter_mut(), arrived, Parts::ALL)?;
-        home.send_digests(stream)
-    }
-
-    /// Median time of these parts, in milliseconds.
-    fn time(&mut self, tick: &mut Tick, parts: Parts, runs: usize) -> Result<f32, GpuNodeError> {
+    /// Median time of these parts, in milliseconds, with the tables that were written last.
+    fn time(&mut self, parts: Parts, runs: usize) -> Result<f32, GpuNodeError> {
         let graph = self.capture(parts)?;
         let (before, after) = (Event::new(self.stream.context())?, Event::new(self.stream.context())?);
         let mut times_ms = Vec::with_capacity(runs);
         for _ in 0..runs {
             self.stream.record(&before)?;
-            if parts.upload {
-                self.upload.send(&self.stream, tick)?;
-            }
             graph.launch(&self.stream)?;
-            if parts.around {
-                self.home.send(&self.stream, tick)?;
-            }
             self.stream.record(&after)?;
             after.synchronize()?;
             times_ms.push(after.elapsed_ms(&before)?);
@@ -834,30 +866,40 @@ impl Lane {
     }
 }
 
-/// Which parts of a tick's work are wanted: all of them, but for measurements.
+/// Which parts of a tick's work are wanted.
 #[derive(Clone, Copy)]
 struct Parts {
-    /// The copy to the device.
+    /// The copies to the device.
     upload: bool,
     /// What stands before and behind TensorRT.
     around: bool,
+    /// The copies to the host.
+    home: bool,
 }
 
 impl Parts {
-    const ALL: Parts = Parts { upload: true, around: true };
+    const ALL: Parts = Parts { upload: true, around: true, home: true };
+    const INFERENCE: Parts = Parts { upload: false, around: false, home: false };
 }
 
 /// Puts a tick's work into a stream and the branches that fork from it and join it.
 fn enqueue<'b>(
     stream: &Stream,
+    (upload, home): (&Upload, &mut Home),
     branches: impl Iterator<Item = &'b mut Branch>,
     arrived: &Event,
     parts: Parts,
 ) -> Result<(), TensorRtError> {
+    if parts.upload {
+        upload.enqueue(stream)?;
+    }
     stream.record(arrived)?;
     for branch in branches {
         branch.begin(arrived, parts)?;
         stream.wait(&branch.done)?;
+    }
+    if parts.home {
+        home.enqueue(stream)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::sys;
 
 use super::context::Context;
-use super::driver::{CopyAttributes, Driver, NOT_READY};
+use super::driver::NOT_READY;
 use super::error::GpuError;
 use super::kernels::{Kernel, KernelParams};
 use super::memory::{DeviceBuffer, PinnedBuffer};
@@ -86,37 +86,6 @@ impl Stream {
         // SAFETY: both ends have room, as checked.
         let status = unsafe { (driver.cuMemcpyHtoDAsync_v2)(target, source, bytes, self.raw) };
         self.context.answer("cuMemcpyHtoDAsync_v2", status)
-    }
-
-    /// Does the copies of a batch, in one call where the driver has one for them.
-    pub fn upload_batch(&self, batch: &CopyBatch) -> Result<(), GpuError> {
-        let driver = self.context.current()?;
-        let CopyBatch { targets, sources, sizes } = batch;
-        if let (Some(copy), 2..) = (Driver::copy_batch(), sizes.len()) {
-            let attributes = CopyAttributes { source_access: 1, locations: [0; 4], flags: 0 };
-            let (begins, mut failed) = (0, 0);
-            // SAFETY: both ends of each copy had room when it was added, and the three lists are of one length.
-            let status = unsafe {
-                copy(
-                    targets.as_ptr(),
-                    sources.as_ptr(),
-                    sizes.as_ptr(),
-                    sizes.len(),
-                    &raw const attributes,
-                    &raw const begins,
-                    1,
-                    &raw mut failed,
-                    self.raw,
-                )
-            };
-            return self.context.answer("cuMemcpyBatchAsync", status);
-        }
-        for ((target, source), bytes) in targets.iter().zip(sources).zip(sizes) {
-            // SAFETY: as above.
-            let status = unsafe { (driver.cuMemcpyHtoDAsync_v2)(*target, *source as *const c_void, *bytes, self.raw) };
-            self.context.answer("cuMemcpyHtoDAsync_v2", status)?;
-        }
-        Ok(())
     }
 
     /// Copies from an offset in the device's buffer to a range of the host's.
@@ -226,47 +195,6 @@ impl Stream {
 
     pub(super) fn handle(&self) -> sys::CUstream {
         self.raw
-    }
-}
-
-/// Copies from the host's memory to the device's that are asked for together.
-#[derive(Debug, Default)]
-pub struct CopyBatch {
-    targets: Vec<u64>,
-    sources: Vec<u64>,
-    sizes: Vec<usize>,
-}
-
-impl CopyBatch {
-    /// With room for so many.
-    #[must_use]
-    pub fn with_capacity(copies: usize) -> Self {
-        let (targets, sources) = (Vec::with_capacity(copies), Vec::with_capacity(copies));
-        CopyBatch { targets, sources, sizes: Vec::with_capacity(copies) }
-    }
-
-    /// Forgets all copies and keeps the room.
-    pub fn clear(&mut self) {
-        self.targets.clear();
-        self.sources.clear();
-        self.sizes.clear();
-    }
-
-    /// Adds the copy of a range of the host's buffer to an offset in the device's.
-    pub fn push(
-        &mut self,
-        from: &PinnedBuffer,
-        range: Range<usize>,
-        to: &DeviceBuffer,
-        offset: usize,
-    ) -> Result<(), GpuError> {
-        let (source, target) = (from.part(&range)?, to.part(offset, range.len())?);
-        if !range.is_empty() {
-            self.targets.push(target);
-            self.sources.push(source as u64);
-            self.sizes.push(range.len());
-        }
-        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
 use catseye::gpu::abi::CatseyeProbeParams;
+use catseye::gpu::copy::PART_BYTES;
 use catseye::gpu::transfer::time_both;
 use catseye::gpu::{
     Context, DeviceBuffer, Event, GpuError, Graph, HostKind, Kernel, Kernels, Part, PartsCopy, PinnedBuffer, Priority,
@@ -66,7 +67,7 @@ fn expected(source: &[u8], pattern: u8, times: usize) -> Vec<u8> {
 }
 
 /// Bytes of a part, and how far its source and target lie from a multiple of 16.
-const PARTS: [(usize, usize, usize); 11] = [
+const PARTS: [(usize, usize, usize); 13] = [
     (0, 0, 0),
     (1, 0, 0),
     (15, 0, 0),
@@ -78,6 +79,8 @@ const PARTS: [(usize, usize, usize); 11] = [
     (4096, 16, 32),
     (70_000, 1, 1),
     (255, 15, 8),
+    (99_999, 4, 8),
+    (70_003, 4, 0),
 ];
 
 #[test]
@@ -112,6 +115,46 @@ fn parts_of_a_table_are_copied_either_way() {
         stream.synchronize().unwrap();
         let found = if is_up { device.to_vec().unwrap() } else { host.to_vec() };
         assert!(found == expected, "up: {is_up}, first at {:?}", (0..room).find(|&at| found[at] != expected[at]));
+    }
+}
+
+#[test]
+fn a_graph_copies_what_the_table_says_when_it_is_launched() {
+    const ROOM: usize = 1 << 16;
+    let Some(context) = device() else { return };
+    let stream = Stream::new(&context, Priority::High).unwrap();
+    let kernels = Kernels::load(&context).unwrap();
+    let hosts = [3, 5].map(|factor| {
+        let mut host = PinnedBuffer::new(&context, ROOM, HostKind::Mapped).unwrap();
+        (0..ROOM).for_each(|at| host[at] = (at * factor) as u8);
+        host
+    });
+    let there = DeviceBuffer::from_bytes(&context, &[0; ROOM]).unwrap();
+    let mut parts = PinnedBuffer::new(&context, 2 * PART_BYTES, HostKind::Pinned).unwrap();
+    let table = DeviceBuffer::new(&context, parts.len()).unwrap();
+    let copy = PartsCopy::new(&kernels, table.address(), 2).unwrap();
+    let graph = Graph::capture(&stream, |stream| {
+        stream.upload(&parts, 0..2 * PART_BYTES, &table, 0)?;
+        copy.enqueue(stream)
+    })
+    .unwrap();
+
+    let mut expected = vec![0; ROOM];
+    // which of the host's buffers, from where, to where, bytes; a part of none stands beside it
+    for (turn, (from, source, target, bytes)) in
+        [(0, 0, 16, 4096), (1, 7, 1, 300), (0, 32, 8192, 50_000)].into_iter().enumerate()
+    {
+        let part = Part {
+            source: hosts[from].device_address().unwrap() + source as u64,
+            target: there.address() + target as u64,
+            bytes,
+        };
+        let both = if turn == 1 { [Part::default(), part] } else { [part, Part::default()] };
+        parts.copy_from_slice(both.map(Part::to_bytes).as_flattened());
+        graph.launch(&stream).unwrap();
+        stream.synchronize().unwrap();
+        expected[target..target + bytes].copy_from_slice(&hosts[from][source..source + bytes]);
+        assert!(there.to_vec().unwrap() == expected, "turn {turn}");
     }
 }
 

@@ -23,17 +23,19 @@ use catseye::log::import::{ImportKind, ImportOptions, import};
 use catseye::messages::{Account, Detection, DropDecision};
 use catseye::pipeline::{Pipeline, Settings};
 use catseye::replay::{Options, replay};
+use catseye::runtime::digest::digest_f32;
 use catseye::runtime::graph::{Device, Probe, Slot};
 use catseye::runtime::pool::Pool;
 use catseye::stages::Tick;
 use catseye::stages::decode::{Head, Masks};
 use catseye::stages::infer::{BackendChoice, EnginePrecision, Model, picture_size};
 use catseye::stages::network::Network;
+use catseye::stages::preprocess::Preprocessor;
 use catseye::tap::{Output, Sink, Tap, TapError};
 use catseye_calibration::rig::{self, OnGpuFault, Rig};
 use catseye_sensors::memory::{ForeignMemory, MemoryMaker, SharedBytes};
 use catseye_sensors::picture::{Frame, Limits, PixelFormat, RawLayout, show_raw};
-use common::small::workplace;
+use common::small::{INPUT, workplace};
 use common::{Drive, Run, Seen, drive, opened, run, shared, with_model};
 use counting::allocations;
 use exported::Exported;
@@ -87,26 +89,48 @@ fn drive_in(folder: &Path) -> Drive {
 
 /// Slots with pictures, and the node that looks at them.
 fn node(folder: &Path, transfer: Transfer) -> (GpuNode, Pool<Slot<Tick>>) {
+    node_of(folder, transfer, &[true])
+}
+
+/// Lets the record of the one engine say whether a run of it can be captured.
+fn tell_captured(folder: &Path, is_captured: bool) {
+    let mut engines = std::fs::read_dir(folder.join("engines")).unwrap().map(|entry| entry.unwrap().path());
+    let record = engines.find(|path| path.extension().is_some_and(|extension| extension == "json")).unwrap();
+    let mut told: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    told["capture"] = if is_captured {
+        serde_json::json!({ "is": "possible", "nodes": 1, "run_ms": 1.0 })
+    } else {
+        serde_json::json!({ "is": "impossible", "cause": "this test" })
+    };
+    std::fs::write(&record, told.to_string()).unwrap();
+}
+
+/// The same with a network for each entry, which says whether its engine can be captured.
+fn node_of(folder: &Path, transfer: Transfer, captured: &[bool]) -> (GpuNode, Pool<Slot<Tick>>) {
     let mut rig = Rig::default_camera(64, 48);
     rig.name = "test".to_owned();
     let model = Model::load(&folder.join("net.onnx")).unwrap();
     let mut engines = RigEngines::open(Some(&folder.join("engines"))).unwrap();
     let precision = EnginePrecision::Fp32;
     let wanted = WantedEngine { model: &model, batch: 1, size: None, precision, dla_core: None, plan_sha256: None };
-    let (inputs, outputs, _) = engines.load(&wanted).unwrap();
-    let (width, height) = picture_size(model.file(), &inputs, None).unwrap();
-    let networks = [Network {
-        name: "net".to_owned(),
-        head: Head::Yolox,
-        layout: Head::Yolox.layout(width, height),
-        cameras: vec![0],
-        outputs,
-        class_names: Vec::new(),
-        class_offset: 0,
-        score_threshold: 0.3,
-        nms_iou: 0.45,
-        is_on_device: true,
-    }];
+    let network = |is_captured: &bool| {
+        tell_captured(folder, *is_captured);
+        let (inputs, outputs, _) = engines.load(&wanted).unwrap();
+        let (width, height) = picture_size(model.file(), &inputs, None).unwrap();
+        Network {
+            name: "net".to_owned(),
+            head: Head::Yolox,
+            layout: Head::Yolox.layout(width, height),
+            cameras: vec![0],
+            outputs,
+            class_names: Vec::new(),
+            class_offset: 0,
+            score_threshold: 0.3,
+            nms_iou: 0.45,
+            is_on_device: true,
+        }
+    };
+    let networks: Vec<Network> = captured.iter().map(network).collect();
     let options = NodeOptions { digest_tensors: true, masks: true, transfer };
     let (node, _) = engines.into_node(&networks, &rig, options, OnLoss::End(Arc::default())).unwrap();
     let pool = Pool::new(4, || {
@@ -123,6 +147,17 @@ fn node(folder: &Path, transfer: Transfer) -> (GpuNode, Pool<Slot<Tick>>) {
 /// Sends ticks through the node, two in flight, and gives what the last one saw.
 fn go_round(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, ticks: usize) -> (Vec<u8>, u64) {
     let mut seen = (Vec::new(), 0);
+    two_in_flight(node, pool, ticks, |tick, of_tick| {
+        if tick + 1 == ticks {
+            let network = &of_tick.networks[0];
+            seen = (network.results.to_vec(), network.digests[0]);
+        }
+    });
+    seen
+}
+
+/// Sends so many pairs of ticks through the node, and shows each when it is done.
+fn two_in_flight(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, ticks: usize, mut show: impl FnMut(usize, &Tick)) {
     for tick in 0..ticks {
         let mut open = [0, 1].map(|_| node.submit(pool.acquire().unwrap())).map(Some);
         for ticket in &mut open {
@@ -131,16 +166,12 @@ fn go_round(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, ticks: usize) -> (Vec<u
                     Err(again) => *ticket = Some(again),
                     Ok(finished) => {
                         finished.result.unwrap();
-                        let network = &finished.slot.payload.networks[0];
-                        if tick + 1 == ticks {
-                            seen = (network.results.to_vec(), network.digests[0]);
-                        }
+                        show(tick, &finished.slot.payload);
                     }
                 }
             }
         }
     }
-    seen
 }
 
 #[test]
@@ -191,17 +222,52 @@ fn an_engine_that_cannot_be_captured_runs_beside_the_graph() {
     let expected = go_round(&mut captured, &pool, 5);
     assert!(captured.node_count().is_some_and(|count| count > 0));
     drop((captured, pool));
-
-    let engines = std::fs::read_dir(folder.path().join("engines")).unwrap().map(|entry| entry.unwrap().path());
-    let record =
-        engines.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "json")).unwrap();
-    let mut told: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
-    told["capture"] = serde_json::json!({ "is": "impossible", "cause": "this test" });
-    std::fs::write(&record, told.to_string()).unwrap();
-    let (mut alone, pool) = node(folder.path(), Transfer::Copy);
+    let (mut alone, pool) = node_of(folder.path(), Transfer::Copy, &[false]);
     assert_eq!(go_round(&mut alone, &pool, 5), expected);
     assert_eq!(alone.node_count(), None);
     assert_eq!(context.check(), Ok(()));
+}
+
+/// Slots go round, so that a tick finds another slot's tables on the device; one camera sees nothing.
+#[test]
+fn each_tick_sees_its_own_pictures() {
+    if device().is_none() {
+        return;
+    }
+    let folder = place();
+    let layout = Head::Yolox.layout(INPUT[3] as usize, INPUT[2] as usize);
+    for (transfer, captured) in [
+        (Transfer::Copy, &[true][..]),
+        (Transfer::Mapped, &[true]),
+        (Transfer::Copy, &[false]),
+        (Transfer::Copy, &[true, false]),
+        (Transfer::Mapped, &[false, true]),
+    ] {
+        let (mut node, pool) = node_of(folder.path(), transfer, captured);
+        let mut slots = [0, 1, 2, 3].map(|_| pool.acquire().unwrap());
+        let mut inputs = Vec::new();
+        for (number, slot) in slots.iter_mut().enumerate() {
+            let data = (0..64 * 48 * 3_usize).map(|at| (at * 7 + 31 * number) as u8).collect();
+            let camera = &mut slot.payload.cameras[0];
+            camera.frame = Frame::new(64, 48, PixelFormat::Rgb8, true, data).unwrap();
+            camera.present = number != 2;
+            let mut planes = vec![0.0; layout.values()];
+            if camera.present {
+                Preprocessor::new(layout).unwrap().run(&camera.frame, &mut planes).unwrap();
+            }
+            inputs.push(digest_f32(&planes));
+            node.slot_memory().equip(&mut slot.payload).unwrap();
+        }
+        drop(slots);
+        let mut ticks = 0;
+        two_in_flight(&mut node, &pool, 10, |_, tick| {
+            let number = usize::from(tick.cameras[0].frame.data()[0] / 31);
+            let found: Vec<u64> = tick.networks.iter().map(|network| network.digests[0]).collect();
+            assert_eq!(found, vec![inputs[number]; captured.len()], "{transfer:?} {captured:?}, slot {number}");
+            ticks += 1;
+        });
+        assert_eq!(ticks, 20);
+    }
 }
 
 /// As from a camera whose buffers the device imports: nothing is copied, and what it sees is what lies behind the handle.

@@ -9,8 +9,10 @@ use super::{GpuError, Kernel, Kernels, Stream};
 /// Bytes of a part in the table.
 pub const PART_BYTES: usize = size_of::<CatseyePart>();
 
-/// Blocks that work on one part: with twelve pictures as many as make the most of a PCIe bus, and no more.
-const BLOCKS: u32 = 8;
+/// Blocks that work on all parts together: as many as fill a PCIe bus, each with 16 KiB on their way, and leave the device to others.
+const BLOCKS: u32 = 24;
+/// Blocks that work on one part at most.
+const BLOCKS_A_PART: u32 = 8;
 
 /// Bytes that go from one address to another; the device reaches both, and they do not overlap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +56,8 @@ impl PartsCopy {
         if self.count == 0 {
             return Ok(());
         }
-        let (blocks, threads) = ([BLOCKS, self.count, 1], [abi::CATSEYE_COPY_THREADS, 1, 1]);
-        stream.launch(&self.kernel, blocks, threads, 0, &self.params)
+        let blocks = (BLOCKS / self.count).clamp(1, BLOCKS_A_PART);
+        stream.launch(&self.kernel, [blocks, self.count, 1], [abi::CATSEYE_COPY_THREADS, 1, 1], 0, &self.params)
     }
 }
 

@@ -781,6 +781,8 @@ impl Lane {
 
     /// Writes the tables of a tick. Gives the bytes that go up and that come home.
     fn fill(&mut self, networks: &[GpuNetwork], tick: &mut Tick) -> Result<[usize; 2], GpuNodeError> {
+        // nothing of an earlier tick stays, whatever this one lacks
+        self.upload.tables.fill(0);
         self.upload.fill(networks, &self.branches, tick)?;
         let up = self.upload.fill_copies(tick)?;
         let table = self.upload.home_table;

@@ -55,6 +55,10 @@ fn without_a_gpu_the_command_says_so_and_auto_goes_on() {
     let folder = workplace();
     assert_fails(&catseye(folder.path(), &["engine", "build", "net.onnx"]), &["no NVIDIA driver", "libcuda"]);
     assert_fails(&replay(folder.path(), &["tensorrt"]), &["no NVIDIA driver", "libcuda"]);
+    for calibration in ["--calibrate", "--calibration-table"] {
+        let output = catseye(folder.path(), &["engine", "build", "net.onnx", calibration, "any"]);
+        assert_fails(&output, &["calibration is for 8 bits", "--precision int8"]);
+    }
     let output = replay(folder.path(), &["auto"]);
     assert_works(&output);
     assert!(words(&output).contains("the networks run on the CPU: no NVIDIA driver"), "{}", text(&output));

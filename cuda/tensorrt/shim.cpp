@@ -27,6 +27,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <list>
 #include <map>
 #include <memory>
@@ -676,16 +677,17 @@ std::map<std::string, float> scales_of(std::string const &table) {
         auto const bits = static_cast<uint32_t>(std::strtoul(line.c_str() + name.size() + 2, nullptr, 16));
         float scale = 0.0F;
         std::memcpy(&scale, &bits, sizeof(scale));
-        if (std::isfinite(scale) && scale > 0.0F) {
+        if (std::isnormal(scale) && scale > 0.0F) {
             scales[name] = scale;
         }
     }
     return scales;
 }
 
-// Gives convolutions eight bits where they do little harm, by pairs of Q and DQ at their inputs and weights. Leave that is given by ranges
-// alone is taken wherever there is a kernel, and layers are fused as if there were one. What stays as it is: the sensitive tensors, and
-// convolutions in groups, whose channels have few weights each and differ much in size, for little work.
+// Gives convolutions eight bits where they do little harm, by pairs of Q and DQ at their inputs and weights. With ranges alone TensorRT
+// takes eight bits wherever there is a kernel, and fuses layers as if there always were one. What stays as it is: sensitive tensors and
+// the convolutions that read or write them, and convolutions in groups, whose channels have few weights each and differ much in size,
+// for little work.
 class Quantizer {
 public:
     Quantizer(CatseyeTrtBuilder &builder, std::string const &table)
@@ -694,7 +696,8 @@ public:
 
     CatseyeTrtStatus run() {
         int32_t const layers = network_.getNbLayers();
-        int32_t changed = 0;
+        std::vector<nv::IConvolutionLayer *> wanted;
+        size_t without_scale = 0;
         for (int32_t index = 0; index < layers; ++index) {
             nv::ILayer &layer = *network_.getLayer(index);
             if (layer.getType() != nv::LayerType::kCONVOLUTION) {
@@ -704,16 +707,28 @@ public:
             if (!is_wanted(convolution)) {
                 continue;
             }
-            nv::IConvolutionLayer *quantized = quantize(convolution);
+            if (scales_.count(convolution.getInput(0)->getName()) == 0) {
+                ++without_scale;
+            } else {
+                wanted.push_back(&convolution);
+            }
+        }
+        // a tensor may have no range, as one that is always zero; a table of another network knows hardly any
+        if (wanted.size() <= without_scale) {
+            builder_.library.log.error(
+                wanted.empty() && without_scale == 0
+                    ? std::string("no convolution of this network can have 8 bits: all are in groups, among the first four or the "
+                                  "last, or not in 32 bits")
+                    : "the table has scales for " + std::to_string(wanted.size()) + " of " +
+                          std::to_string(wanted.size() + without_scale) + " convolutions: is it of another model?");
+            return CATSEYE_TRT_REFUSED;
+        }
+        for (nv::IConvolutionLayer *convolution : wanted) {
+            nv::IConvolutionLayer *quantized = quantize(*convolution);
             if (quantized == nullptr) {
                 return CATSEYE_TRT_REFUSED;
             }
-            replace(convolution, *quantized, layers);
-            ++changed;
-        }
-        if (changed == 0) {
-            builder_.library.log.error("no convolution of this network can have 8 bits");
-            return CATSEYE_TRT_REFUSED;
+            replace(*convolution, *quantized, layers);
         }
         return CATSEYE_TRT_OK;
     }
@@ -726,8 +741,8 @@ private:
             return false;
         }
         nv::ITensor const &input = *convolution.getInput(0);
-        return input.getType() == nv::DataType::kFLOAT && scales_.count(input.getName()) != 0 &&
-               sensitive_.count(input.getName()) == 0 && sensitive_.count(convolution.getOutput(0)->getName()) == 0;
+        return input.getType() == nv::DataType::kFLOAT && sensitive_.count(input.getName()) == 0 &&
+               sensitive_.count(convolution.getOutput(0)->getName()) == 0;
     }
 
     // The same convolution with its input and weights in eight bits. Weights that a layer was made with cannot be taken from it.
@@ -802,9 +817,14 @@ private:
         for (int64_t channel = 0; channel < channels; ++channel) {
             float largest = 0.0F;
             for (int64_t index = channel * row; index < (channel + 1) * row; ++index) {
+                if (!std::isfinite(values[index])) {
+                    builder_.library.log.error(std::string(convolution.getName()) + ": a weight is no finite number");
+                    return nullptr;
+                }
                 largest = std::max(largest, std::fabs(values[index]));
             }
-            scales.push_back(largest > 0.0F ? largest / LARGEST : 1.0F);
+            // a channel that was pruned has a scale too
+            scales.push_back(std::max(largest / LARGEST, std::numeric_limits<float>::min()));
         }
         nv::Dims dims{};
         dims.nbDims = kernel.nbDims + 2;
@@ -1017,6 +1037,12 @@ CatseyeTrtStatus configure(CatseyeTrtBuilder const &builder, CatseyeTrtBuildOpti
 #if CATSEYE_TRT_HAS_CALIBRATION
 // The ranges of all tensors. TensorRT tells them in the course of a build, so that one build is for them alone.
 CatseyeTrtStatus calibrate(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions const &options, std::string &table) {
+    for (int32_t index = 0; index < builder.network->getNbLayers(); ++index) {
+        if (builder.network->getLayer(index)->getType() == nv::LayerType::kQUANTIZE) {
+            builder.library.log.error("the model has Q and DQ nodes: build it without calibration");
+            return CATSEYE_TRT_REFUSED;
+        }
+    }
     CatseyeTrtBuildOptions first = options;
 #if CATSEYE_TRT_FROM(8, 6)
     first.level = 0;
@@ -1029,7 +1055,11 @@ CatseyeTrtStatus calibrate(CatseyeTrtBuilder &builder, CatseyeTrtBuildOptions co
     auto const ranges = calibrator(builder, options, table);
     config->setInt8Calibrator(ranges.get());
     std::unique_ptr<nv::IHostMemory> plan(builder.builder->buildSerializedNetwork(*builder.network, *config));
-    if (!plan || table.empty()) {
+    if (!plan) {
+        return CATSEYE_TRT_REFUSED;
+    }
+    if (table.empty()) {
+        builder.library.log.error("TensorRT has made no table of ranges");
         return CATSEYE_TRT_REFUSED;
     }
     if (options.table != nullptr) {

@@ -53,7 +53,7 @@ struct Build {
     /// ONNX models.
     #[arg(required = true, value_name = "MODEL.onnx")]
     models: Vec<PathBuf>,
-    /// The smallest type that layers may compute in. int8 takes models with Q and DQ nodes, or pictures to calibrate with.
+    /// The smallest type that layers may compute in. int8 takes models with Q and DQ nodes, or pictures to calibrate with, or the table that those gave.
     #[arg(long, value_enum, default_value = "fp16")]
     precision: PrecisionName,
     /// Let matrix products round their operands to 10 bits.
@@ -84,7 +84,7 @@ struct Build {
     #[arg(long, requires = "calibrate", value_parser = parse_head)]
     head: Option<Head>,
     /// In place of a log, the table of an earlier calibration, as it lies beside its engine: for another batch, device or level.
-    #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["calibrate", "calibration_pictures", "calibration_ranges", "head"])]
     calibration_table: Option<PathBuf>,
     /// Build for a deep learning accelerator, with the GPU for what it cannot run.
     #[arg(long, value_name = "CORE")]
@@ -216,6 +216,17 @@ mod with_tensorrt {
             workspace_bytes: arguments.workspace_mib.map(|mib| u64::from(mib) << 20),
             dla_core: arguments.dla,
         };
+        let is_calibrated = arguments.calibrate.is_some() || arguments.calibration_table.is_some();
+        if is_calibrated && !matches!(arguments.precision, PrecisionName::Int8) {
+            return Err(problem("calibration is for 8 bits", "add `--precision int8`"));
+        }
+        if arguments.calibration_table.is_some() && arguments.models.len() > 1 {
+            let found = arguments.models.len();
+            return Err(problem(
+                format!("--calibration-table: expected the one model that it is of, found {found}"),
+                "",
+            ));
+        }
         let ranges = match (arguments.calibration_ranges, arguments.dla) {
             (Some(RangesName::MinMax), Some(_)) => {
                 return Err(problem("--calibration-ranges min-max: a DLA takes ranges by entropy alone", ""));

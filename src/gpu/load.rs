@@ -9,6 +9,7 @@ use catseye_calibration::rig::Rig;
 use thiserror::Error;
 
 use super::decode::DecodePlan;
+use super::engine::calibrate::is_of_this_scheme;
 use super::engine::golden::{CheckError, Verdict, check_loaded};
 use super::engine::record::Capture;
 use super::engine::{Store, StoreError, Stored};
@@ -117,7 +118,11 @@ impl WantedEngine<'_> {
         let size = self.size.map(|(width, height)| format!(" --input-size {width}x{height}")).unwrap_or_default();
         let (file, batch, precision) = (self.model.file(), self.batch, self.precision.name());
         let dla = self.dla_core.map(|core| format!(" --dla {core}")).unwrap_or_default();
-        format!("catseye engine build {file} --precision {precision} --batch {batch}{size}{dla}")
+        const OF_EIGHT_BITS: &[u8] = b"QuantizeLinear";
+        let has_ranges = || self.model.bytes().windows(OF_EIGHT_BITS.len()).any(|part| part == OF_EIGHT_BITS);
+        let is_open = self.precision == EnginePrecision::Int8 && !has_ranges();
+        let calibration = if is_open { " --calibrate LOG" } else { "" };
+        format!("catseye engine build {file} --precision {precision} --batch {batch}{size}{dla}{calibration}")
     }
 
     /// Whether a stored engine does what is wanted; effort and limits of the build may be any.
@@ -138,6 +143,7 @@ impl WantedEngine<'_> {
             _ => false,
         };
         key.precision == self.precision()
+            && key.calibration.as_deref().is_none_or(is_of_this_scheme)
             && !key.tf32
             && key.dla_core == self.dla_core
             && record.inputs.iter().all(|input| has_batch(input) && has_size(input))
@@ -166,7 +172,7 @@ impl RigEngines {
 
     /// Loads the engine of the next model. Gives its inputs, its outputs, and what is to be said of it.
     ///
-    /// Of several that fit, the one with the greatest effort is taken, then the first by name.
+    /// Of several that fit, the one with the greatest effort is taken, then the newest, then the first by name.
     pub fn load(
         &mut self,
         wanted: &WantedEngine<'_>,
@@ -174,10 +180,10 @@ impl RigEngines {
         // a record that does not read belongs to an engine that nobody can use
         let all = self.store.list()?.into_iter().flatten();
         let fitting = all.filter(|stored| wanted.fits(stored, &self.library));
-        // without a level it is TensorRT's own, 3
         let best = fitting.reduce(|best, next| {
-            let level = |stored: &Stored| stored.record.key.level.unwrap_or(3);
-            if level(&next) > level(&best) { next } else { best }
+            // without a level it is TensorRT's own, 3
+            let rank = |stored: &Stored| (stored.record.key.level.unwrap_or(3), stored.modified());
+            if rank(&next) > rank(&best) { next } else { best }
         });
         let stored = best.ok_or_else(|| self.missing(wanted))?;
         let engine = Engine::load(&self.library, &stored.plan()?, stored.record.key.dla_core)?;

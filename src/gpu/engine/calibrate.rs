@@ -43,11 +43,25 @@ pub enum CalibrateError {
         error: std::io::Error,
     },
     /// A file is no table of scales.
-    #[error("{path}: expected a table that begins with TRT-, as TensorRT writes it, found {found:?}")]
+    #[error("{path}, line {line}: expected {expected}, found {found:?}")]
     NoTable {
         /// The file.
         path: PathBuf,
-        /// How it begins.
+        /// The line, counted from 1.
+        line: usize,
+        /// What would do.
+        expected: &'static str,
+        /// How the line begins.
+        found: String,
+    },
+    /// The engine beside the table is of another model.
+    #[error("{path}: expected a table of model {expected}, found that of {found}, as the record beside it says")]
+    OtherModel {
+        /// The table.
+        path: PathBuf,
+        /// SHA-256 of the model that is built.
+        expected: String,
+        /// Of the table's.
         found: String,
     },
     /// There is nothing to see in it.
@@ -115,9 +129,17 @@ impl CalibrationSource {
             }
             CalibrationSource::Table(path) => format!("table {}", sha256_of(path)?),
         };
-        // what has 8 bits (`Quantizer` of the shim) has a name here, for when it changes
-        Ok(format!("{from}, inner convolutions"))
+        Ok(format!("{from}, {SCHEME}"))
     }
+}
+
+/// What has 8 bits (`Quantizer` of the shim), by a name that changes with it: an engine of another is built anew.
+const SCHEME: &str = "inner convolutions";
+
+/// Whether a calibrated engine of this identity has 8 bits where one that is built now would.
+#[must_use]
+pub fn is_of_this_scheme(identity: &str) -> bool {
+    identity.strip_suffix(SCHEME).is_some_and(|from| from.ends_with(", "))
 }
 
 /// The digest of a file, in hexadecimal digits.
@@ -134,15 +156,35 @@ fn sha256_of(path: &Path) -> Result<String, CalibrateError> {
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Reads a table of scales, as it lies beside an engine that was calibrated, or as `trtexec` keeps it.
-pub fn read_table(path: &Path) -> Result<Vec<u8>, CalibrateError> {
+/// Reads a table of scales, as it lies beside an engine that was calibrated, or as `trtexec` keeps it: a line that names the way, then
+/// one for each tensor, its name and eight hexadecimal digits. A DLA takes tables by entropy alone.
+///
+/// # Errors
+/// [`CalibrateError::Io`], [`CalibrateError::NoTable`].
+pub fn read_table(path: &Path, is_for_dla: bool) -> Result<Vec<u8>, CalibrateError> {
     let table = std::fs::read(path).map_err(|error| CalibrateError::Io { path: path.to_owned(), error })?;
-    let first = table.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    if first.starts_with(b"TRT-") {
-        return Ok(table);
+    let wrong = |line: usize, expected, found: &[u8]| {
+        let found = String::from_utf8_lossy(found.get(..found.len().min(60)).unwrap_or_default()).into_owned();
+        Err(CalibrateError::NoTable { path: path.to_owned(), line: line + 1, expected, found })
+    };
+    for (number, line) in table.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).enumerate() {
+        if number == 0 {
+            if !line.starts_with(b"TRT-") {
+                return wrong(number, "TRT-, as a table of TensorRT begins", line);
+            }
+            if is_for_dla && !line.windows(7).any(|part| part == b"Entropy") {
+                return wrong(number, "a table by entropy, for a DLA takes no other", line);
+            }
+        } else if !line.is_empty() && !is_scale(line) {
+            return wrong(number, "a tensor's name, a colon and eight hexadecimal digits", line);
+        }
     }
-    let found = String::from_utf8_lossy(first.get(..first.len().min(40)).unwrap_or_default()).into_owned();
-    Err(CalibrateError::NoTable { path: path.to_owned(), found })
+    Ok(table)
+}
+
+fn is_scale(line: &[u8]) -> bool {
+    let Some((name, digits)) = line.split_last_chunk::<8>() else { return false };
+    name.ends_with(b": ") && digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Batches of a log's pictures on the device.
@@ -337,12 +379,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("net.calibration");
         std::fs::write(&path, "TRT-8600-MinMaxCalibration\nimages: 3c010a14\n").unwrap();
-        assert!(read_table(&path).unwrap().ends_with(b"3c010a14\n"));
+        assert!(read_table(&path, false).unwrap().ends_with(b"3c010a14\n"));
         let of_this = CalibrationSource::Table(path.clone()).identity().unwrap();
-        std::fs::write(&path, "images: 3c010a14\n").unwrap();
+        assert!(is_of_this_scheme(&of_this) && !is_of_this_scheme("64 pictures of 00ff, min-max, none at both ends"));
+        let refused = |text: &str, is_for_dla, words: &str| {
+            std::fs::write(&path, text).unwrap();
+            let error = read_table(&path, is_for_dla).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        refused(
+            "images: 3c010a14\n",
+            false,
+            "line 1: expected TRT-, as a table of TensorRT begins, found \"images: 3c010a14\"",
+        );
+        refused("TRT-8600-MinMaxCalibration\nimages: 3c010a14\n", true, "line 1: expected a table by entropy");
+        // as a file that was cut
+        refused(
+            "TRT-8600-MinMaxCalibration\r\na: b: 3c010a14\r\nimages: 3c0",
+            false,
+            "line 3: expected a tensor's name",
+        );
+        refused("TRT-8600-MinMaxCalibration\nimages: -c010a14\n", false, "line 2");
         assert_ne!(CalibrationSource::Table(path.clone()).identity().unwrap(), of_this);
-        let error = read_table(&path).unwrap_err().to_string();
-        assert!(error.contains("begins with TRT-") && error.ends_with("found \"images: 3c010a14\""), "{error}");
-        assert!(matches!(read_table(folder.path()), Err(CalibrateError::Io { .. })));
+        assert!(matches!(read_table(folder.path(), false), Err(CalibrateError::Io { .. })));
     }
 }

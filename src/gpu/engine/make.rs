@@ -41,10 +41,12 @@ pub enum BuildError {
     #[error("calibration: {0}")]
     Calibrate(#[from] CalibrateError),
     /// A second run gave other bits than the first.
-    #[error("{output}: two runs of the engine gave different bits")]
+    #[error("{output}: two runs of the engine gave different bits, {between}")]
     NotRepeatable {
         /// The output.
         output: String,
+        /// What was between them.
+        between: &'static str,
     },
 }
 
@@ -97,7 +99,13 @@ pub fn make(
             built?
         }
         Some(CalibrationSource::Table(path)) => {
-            let table = read_table(path)?;
+            let table = read_table(path, request.options.dla_core.is_some())?;
+            if let Ok(beside) = Stored::read(path)
+                && beside.record.key.model_sha256 != key.model_sha256
+            {
+                let (expected, found) = (key.model_sha256, beside.record.key.model_sha256);
+                return Err(CalibrateError::OtherModel { path: path.clone(), expected, found }.into());
+            }
             let calibration = Calibration::Table(&table);
             let built = builder.build(&request.options, &store.timing_cache(&key), Some(calibration), progress)?;
             Built { calibration_table: Some(table), ..built }
@@ -194,14 +202,14 @@ fn try_out(library: &Arc<Library>, engine: &Arc<Engine>) -> Result<(Vec<Vec<u8>>
     runner.set_inputs(&inputs)?;
     runner.run()?;
     let outputs = runner.outputs()?;
-    // as a floating point number of any size, this is none
+    // all ones are NaN in every floating point type
     runner.fill_scratch(0xff)?;
     runner.run()?;
-    same_bits(engine, &outputs, &runner.outputs()?)?;
+    same_bits(engine, "the second with scratch memory full of NaN before it", &outputs, &runner.outputs()?)?;
     let capture = match runner.capture() {
         Ok(nodes) => {
             runner.run()?;
-            same_bits(engine, &outputs, &runner.outputs()?)?;
+            same_bits(engine, "the second as a graph", &outputs, &runner.outputs()?)?;
             Capture::Possible { nodes, run_ms: runner.median_ms(TIMED_RUNS)? }
         }
         Err(error) => Capture::Impossible { cause: error.to_string() },
@@ -209,10 +217,10 @@ fn try_out(library: &Arc<Library>, engine: &Arc<Engine>) -> Result<(Vec<Vec<u8>>
     Ok((outputs, capture))
 }
 
-fn same_bits(engine: &Engine, first: &[Vec<u8>], second: &[Vec<u8>]) -> Result<(), BuildError> {
+fn same_bits(engine: &Engine, between: &'static str, first: &[Vec<u8>], second: &[Vec<u8>]) -> Result<(), BuildError> {
     let mut pairs = engine.outputs().iter().zip(first.iter().zip(second));
     match pairs.find(|(_, (first, second))| first != second) {
         None => Ok(()),
-        Some((output, _)) => Err(BuildError::NotRepeatable { output: output.name.clone() }),
+        Some((output, _)) => Err(BuildError::NotRepeatable { output: output.name.clone(), between }),
     }
 }

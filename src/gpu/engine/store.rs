@@ -1,6 +1,7 @@
 //! The folder of engines. Files are written whole, and a plan is handed out only if it is what its record says.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::key::EngineKey;
 use super::record::{EngineRecord, FORMAT};
@@ -197,6 +198,12 @@ impl Stored {
     #[must_use]
     pub fn golden_path(&self) -> PathBuf {
         self.record_path.with_extension("golden")
+    }
+
+    /// When the record was written, as far as the file system tells.
+    #[must_use]
+    pub fn modified(&self) -> Option<SystemTime> {
+        std::fs::metadata(&self.record_path).and_then(|about| about.modified()).ok()
     }
 
     /// Keeps the table of ranges that TensorRT made of the pictures, for people and for other programs.

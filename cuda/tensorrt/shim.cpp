@@ -27,7 +27,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <limits>
 #include <list>
 #include <map>
 #include <memory>
@@ -800,6 +799,8 @@ private:
     // A scale for each output channel.
     nv::ITensor *weights_in_eight_bits(nv::IConvolutionLayer const &convolution) {
         constexpr float LARGEST = 127.0F;
+        // weights of a channel that was pruned: a scale as small as they are would have no reciprocal
+        constexpr float PRUNED = 1e-20F;
         nv::Weights const weights = convolution.getKernelWeights();
         auto const *values = static_cast<float const *>(weights.values);
         nv::Dims const kernel = convolution.getKernelSizeNd();
@@ -823,8 +824,7 @@ private:
                 }
                 largest = std::max(largest, std::fabs(values[index]));
             }
-            // a channel that was pruned has a scale too
-            scales.push_back(std::max(largest / LARGEST, std::numeric_limits<float>::min()));
+            scales.push_back(largest > PRUNED ? largest / LARGEST : 1.0F);
         }
         nv::Dims dims{};
         dims.nbDims = kernel.nbDims + 2;

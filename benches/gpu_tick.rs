@@ -2,8 +2,8 @@
 //!
 //! Two networks look at every camera (pictures of 1920 x 1208 in NV12), as one CUDA graph. Told are: the time of that graph
 //! over the time of the same engines in the same branches without anything around them, in rounds that take turns; what the
-//! host spends on a tick; and, with `--seconds`, the latency of ticks at a steady rate. It needs a GPU, TensorRT and engines
-//! for the batch (`catseye engine build MODEL --batch CAMERAS`).
+//! host spends on a tick; how fast ticks follow each other; and, with `--seconds`, the latency of ticks at a steady rate. It needs a
+//! GPU, TensorRT and engines for the batch (`catseye engine build MODEL --batch CAMERAS`).
 //!
 //! `cargo bench --features tensorrt --bench gpu_tick -- --models yolox_nano.onnx twinlitenet.onnx [--cameras N] [--digests]
 //! [--mapped] [--same N] [--seconds S] [--json FILE]`
@@ -19,7 +19,7 @@ use catseye::gpu::engine::Store;
 use catseye::gpu::load::{RigEngines, WantedEngine};
 use catseye::gpu::node::{GpuNode, NodeOptions, OnLoss, TickTimes};
 use catseye::gpu::{Context, Transfer};
-use catseye::runtime::graph::{Device, Slot, Ticket};
+use catseye::runtime::graph::{Device, Finished, Slot, Ticket};
 use catseye::runtime::pool::Pool;
 use catseye::stages::decode::Head;
 use catseye::stages::infer::{EnginePrecision, Model, picture_size};
@@ -106,6 +106,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut lease = pool.acquire().ok_or("no slot is free")?;
     let times = node.time_parts(&mut lease.payload, arguments.rounds, arguments.runs)?;
     drop(lease);
+    let pace = pace_ms(&mut node, &pool);
     if arguments.same > 0 {
         let (others, where_first) = same(&mut node, &pool, arguments.same);
         println!("one tick {} times, two in flight: {others} times other bits than the first time", arguments.same);
@@ -129,6 +130,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (submit, complete) = (Spread::of(host.submit_us), Spread::of(host.complete_us));
     println!("  host, from tick formed to launch returned: {}", submit.text("us"));
     println!("  host, completion: {}", complete.text("us"));
+    println!("  two in flight: {pace:.3} ms from one tick to the next");
     let worst = worst(paced.clone());
     println!(
         "  in {WARM_TICKS} warm ticks: {asked} allocations on the host, {taken} bytes of the device's memory taken"
@@ -145,7 +147,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(path) = &arguments.json {
         let value = json!({
             "device": device.name, "cameras": arguments.cameras, "nodes": nodes, "up_bytes": up, "home_bytes": home,
-            "inference_ms": inference, "on_device_ms": on_device, "whole_ms": whole, "ratio": ratio,
+            "inference_ms": inference, "on_device_ms": on_device, "whole_ms": whole, "ratio": ratio, "pace_ms": pace,
             "warm_allocations": asked, "warm_device_bytes": taken as i64, "submit_us": submit.json(), "complete_us": complete.json(), "paced_ms": paced.json(),
         });
         std::fs::write(path, format!("{value:#}\n"))?;
@@ -299,11 +301,10 @@ fn worst(mut ticks: Vec<PacedTick>) -> Vec<PacedTick> {
     ticks
 }
 
-/// One tick many times, two in flight: how often its digests or its results were others than the first time, and where at first.
-fn same(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize) -> (usize, Vec<String>) {
-    let mut flying = VecDeque::new();
-    let mut first: Option<Vec<Vec<u8>>> = None;
-    let (mut submitted, mut others, mut places) = (0, 0, Vec::new());
+/// One tick many times, as many in flight as the node takes; each is shown when it is done.
+fn in_flight(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize, mut show: impl FnMut(&Finished<Tick>)) {
+    let mut flying = VecDeque::with_capacity(node.depth());
+    let mut submitted = 0;
     while submitted < times || !flying.is_empty() {
         if submitted < times
             && flying.len() < node.depth()
@@ -316,22 +317,36 @@ fn same(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize) -> (usize, Ve
         let Some(ticket) = flying.pop_front() else { continue };
         match node.complete(ticket) {
             Err(again) => flying.push_front(again),
-            Ok(finished) => {
-                let bytes = |network: &NetworkSlot| {
-                    let digests = network.digests.iter().flat_map(|digest| digest.to_le_bytes());
-                    network.results.iter().copied().chain(digests).collect()
-                };
-                let found: Vec<Vec<u8>> = finished.slot.payload.networks.iter().map(bytes).collect();
-                let first = first.get_or_insert_with(|| found.clone());
-                if finished.result.is_err() || *first != found {
-                    others += 1;
-                    if others == 1 {
-                        places = differences(first, &found);
-                    }
-                }
-            }
+            Ok(finished) => show(&finished),
         }
     }
+}
+
+/// Milliseconds from one tick to the next where the device always has one to go on with.
+fn pace_ms(node: &mut GpuNode, pool: &Pool<Slot<Tick>>) -> f64 {
+    let start = Instant::now();
+    in_flight(node, pool, WARM_TICKS, |_| {});
+    start.elapsed().as_secs_f64() * 1e3 / WARM_TICKS as f64
+}
+
+/// How often a tick's digests or its results were others than the first time, and where at first.
+fn same(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize) -> (usize, Vec<String>) {
+    let mut first: Option<Vec<Vec<u8>>> = None;
+    let (mut others, mut places) = (0, Vec::new());
+    in_flight(node, pool, times, |finished| {
+        let bytes = |network: &NetworkSlot| {
+            let digests = network.digests.iter().flat_map(|digest| digest.to_le_bytes());
+            network.results.iter().copied().chain(digests).collect()
+        };
+        let found: Vec<Vec<u8>> = finished.slot.payload.networks.iter().map(bytes).collect();
+        let first = first.get_or_insert_with(|| found.clone());
+        if finished.result.is_err() || *first != found {
+            others += 1;
+            if others == 1 {
+                places = differences(first, &found);
+            }
+        }
+    });
     (others, places)
 }
 

@@ -258,8 +258,12 @@ fn stamped(frame: &ExportedFrame, now_ns: i64, outlet: &mut Outlet) -> Stamped {
 impl Driver for ExporterDriver {
     fn channel(&self, topic: &str) -> Channel {
         let mut channel = Channel::of_foxglove::<RawImage>(topic);
-        let clock = ClockId::HostMonotonic;
-        StampInfo { clock, kind: StampKind::ExposureStart, uncertainty_ns: 1_000_000 }.describe(&mut channel);
+        // the channel is there before the first picture; which instant a library of somebody else names, only that tells
+        let kind = match self.source {
+            RigExporter::Sipl(_) => StampKind::ExposureEnd,
+            RigExporter::Argus(_) | RigExporter::Library { .. } => StampKind::ExposureStart,
+        };
+        StampInfo { clock: ClockId::HostMonotonic, kind, uncertainty_ns: 1_000_000 }.describe(&mut channel);
         channel
     }
 
@@ -280,6 +284,25 @@ impl Driver for ExporterDriver {
             let Some(opened) = again(outlet, || self.open(outlet).ok()) else { return };
             outlet.tell("is back");
             exporter = opened;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catseye_calibration::rig::Rig;
+
+    use super::*;
+    use crate::log::packet::STAMP_KIND_KEY;
+
+    #[test]
+    fn a_channel_says_what_the_stamps_of_its_library_name() {
+        let mut camera = Rig::default_camera(64, 48).cameras.remove(0);
+        camera.format = PictureFormat::Nv12;
+        let (front, first) = (RigExporter::Sipl("FRONT".to_owned()), RigExporter::Argus(0));
+        for (source, expected) in [(front, "exposure_end"), (first, "exposure_start")] {
+            let channel = driver(&camera, &source).unwrap().channel("/camera/front/image");
+            assert_eq!(channel.metadata[STAMP_KIND_KEY], expected);
         }
     }
 }

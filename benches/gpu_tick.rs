@@ -10,8 +10,9 @@
 
 #[path = "../tests/common/counting.rs"]
 mod counting;
+#[path = "../tests/common/gpu_ticks.rs"]
+mod gpu_ticks;
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,16 +20,16 @@ use catseye::gpu::engine::Store;
 use catseye::gpu::load::{RigEngines, WantedEngine};
 use catseye::gpu::node::{GpuNode, NodeOptions, OnLoss, TickTimes};
 use catseye::gpu::{Context, Transfer};
-use catseye::runtime::graph::{Device, Finished, Slot, Ticket};
+use catseye::runtime::graph::{Device, Slot, Ticket};
 use catseye::runtime::pool::Pool;
-use catseye::stages::decode::Head;
-use catseye::stages::infer::{EnginePrecision, Model, picture_size};
+use catseye::stages::infer::{EnginePrecision, Model};
 use catseye::stages::network::Network;
 use catseye::stages::{NetworkSlot, Tick};
 use catseye_calibration::rig::Rig;
 use catseye_sensors::picture::{Frame, PixelFormat};
 use clap::Parser;
 use counting::allocations;
+use gpu_ticks::{in_flight, network};
 use serde_json::json;
 
 const WIDTH_PX: u32 = 1920;
@@ -178,21 +179,7 @@ fn load(arguments: &Arguments, rig: &Rig) -> Result<(GpuNode, Vec<Network>), Box
             dla_core: None,
             plan_sha256: None,
         };
-        let (inputs, outputs, _) = engines.load(&wanted)?;
-        let (width, height) = picture_size(model.file(), &inputs, None)?;
-        let head = Head::recognise(&inputs, &outputs, &model.class_names().unwrap_or_default())?;
-        networks.push(Network {
-            name: path.display().to_string(),
-            head,
-            layout: head.layout(width, height),
-            cameras: (0..arguments.cameras).collect(),
-            outputs,
-            class_names: Vec::new(),
-            class_offset: 0,
-            score_threshold: 0.3,
-            nms_iou: 0.45,
-            is_on_device: true,
-        });
+        networks.push(network(&mut engines, &wanted, None)?);
     }
     let options = NodeOptions {
         digest_tensors: arguments.digests,
@@ -301,31 +288,10 @@ fn worst(mut ticks: Vec<PacedTick>) -> Vec<PacedTick> {
     ticks
 }
 
-/// One tick many times, as many in flight as the node takes; each is shown when it is done.
-fn in_flight(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize, mut show: impl FnMut(&Finished<Tick>)) {
-    let mut flying = VecDeque::with_capacity(node.depth());
-    let mut submitted = 0;
-    while submitted < times || !flying.is_empty() {
-        if submitted < times
-            && flying.len() < node.depth()
-            && let Some(lease) = pool.acquire()
-        {
-            flying.push_back(node.submit(lease));
-            submitted += 1;
-            continue;
-        }
-        let Some(ticket) = flying.pop_front() else { continue };
-        match node.complete(ticket) {
-            Err(again) => flying.push_front(again),
-            Ok(finished) => show(&finished),
-        }
-    }
-}
-
 /// Milliseconds from one tick to the next where the device always has one to go on with.
 fn pace_ms(node: &mut GpuNode, pool: &Pool<Slot<Tick>>) -> f64 {
     let start = Instant::now();
-    in_flight(node, pool, WARM_TICKS, |_| {});
+    in_flight(node, pool, WARM_TICKS, |_, _| {});
     start.elapsed().as_secs_f64() * 1e3 / WARM_TICKS as f64
 }
 
@@ -333,7 +299,7 @@ fn pace_ms(node: &mut GpuNode, pool: &Pool<Slot<Tick>>) -> f64 {
 fn same(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, times: usize) -> (usize, Vec<String>) {
     let mut first: Option<Vec<Vec<u8>>> = None;
     let (mut others, mut places) = (0, Vec::new());
-    in_flight(node, pool, times, |finished| {
+    in_flight(node, pool, times, |_, finished| {
         let bytes = |network: &NetworkSlot| {
             let digests = network.digests.iter().flat_map(|digest| digest.to_le_bytes());
             network.results.iter().copied().chain(digests).collect()

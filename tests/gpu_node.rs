@@ -8,6 +8,8 @@ mod counting;
 #[allow(unsafe_code)] // functions of the driver
 #[path = "common/exported.rs"]
 mod exported;
+#[path = "common/gpu_ticks.rs"]
+mod gpu_ticks;
 
 use std::path::Path;
 use std::process::Command;
@@ -24,11 +26,11 @@ use catseye::messages::{Account, Detection, DropDecision};
 use catseye::pipeline::{Pipeline, Settings};
 use catseye::replay::{Options, replay};
 use catseye::runtime::digest::digest_f32;
-use catseye::runtime::graph::{Device, Probe, Slot};
+use catseye::runtime::graph::{Probe, Slot};
 use catseye::runtime::pool::Pool;
 use catseye::stages::Tick;
 use catseye::stages::decode::{Head, Masks};
-use catseye::stages::infer::{BackendChoice, EnginePrecision, Model, picture_size};
+use catseye::stages::infer::{BackendChoice, EnginePrecision, Model};
 use catseye::stages::network::Network;
 use catseye::stages::preprocess::Preprocessor;
 use catseye::tap::{Output, Sink, Tap, TapError};
@@ -40,6 +42,7 @@ use common::{Drive, Run, Seen, drive, opened, run, shared, with_model};
 use counting::allocations;
 use exported::Exported;
 use foxglove::bytes::Bytes;
+use gpu_ticks::{in_flight, network};
 
 /// Tells a test that it runs in a process of its own, and in which folder.
 const FOLDER: &str = "CATSEYE_TEST_FOLDER";
@@ -115,20 +118,7 @@ fn node_of(folder: &Path, transfer: Transfer, captured: &[bool]) -> (GpuNode, Po
     let wanted = WantedEngine { model: &model, batch: 1, size: None, precision, dla_core: None, plan_sha256: None };
     let network = |is_captured: &bool| {
         tell_captured(folder, *is_captured);
-        let (inputs, outputs, _) = engines.load(&wanted).unwrap();
-        let (width, height) = picture_size(model.file(), &inputs, None).unwrap();
-        Network {
-            name: "net".to_owned(),
-            head: Head::Yolox,
-            layout: Head::Yolox.layout(width, height),
-            cameras: vec![0],
-            outputs,
-            class_names: Vec::new(),
-            class_offset: 0,
-            score_threshold: 0.3,
-            nms_iou: 0.45,
-            is_on_device: true,
-        }
+        network(&mut engines, &wanted, Some(Head::Yolox)).unwrap()
     };
     let networks: Vec<Network> = captured.iter().map(network).collect();
     let options = NodeOptions { digest_tensors: true, masks: true, transfer };
@@ -144,34 +134,17 @@ fn node_of(folder: &Path, transfer: Transfer, captured: &[bool]) -> (GpuNode, Po
     (node, pool)
 }
 
-/// Sends ticks through the node, two in flight, and gives what the last one saw.
-fn go_round(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, ticks: usize) -> (Vec<u8>, u64) {
+/// Sends so many pairs of ticks through the node, and gives what the last one saw.
+fn go_round(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, pairs: usize) -> (Vec<u8>, u64) {
     let mut seen = (Vec::new(), 0);
-    two_in_flight(node, pool, ticks, |tick, of_tick| {
-        if tick + 1 == ticks {
-            let network = &of_tick.networks[0];
+    in_flight(node, pool, 2 * pairs, |number, finished| {
+        assert!(finished.result.is_ok(), "{:?}", finished.result);
+        if number + 2 >= 2 * pairs {
+            let network = &finished.slot.payload.networks[0];
             seen = (network.results.to_vec(), network.digests[0]);
         }
     });
     seen
-}
-
-/// Sends so many pairs of ticks through the node, and shows each when it is done.
-fn two_in_flight(node: &mut GpuNode, pool: &Pool<Slot<Tick>>, ticks: usize, mut show: impl FnMut(usize, &Tick)) {
-    for tick in 0..ticks {
-        let mut open = [0, 1].map(|_| node.submit(pool.acquire().unwrap())).map(Some);
-        for ticket in &mut open {
-            while let Some(asked) = ticket.take() {
-                match node.complete(asked) {
-                    Err(again) => *ticket = Some(again),
-                    Ok(finished) => {
-                        finished.result.unwrap();
-                        show(tick, &finished.slot.payload);
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[test]
@@ -260,7 +233,9 @@ fn each_tick_sees_its_own_pictures() {
         }
         drop(slots);
         let mut ticks = 0;
-        two_in_flight(&mut node, &pool, 10, |_, tick| {
+        in_flight(&mut node, &pool, 20, |_, finished| {
+            assert!(finished.result.is_ok(), "{:?}", finished.result);
+            let tick = &finished.slot.payload;
             let number = usize::from(tick.cameras[0].frame.data()[0] / 31);
             let found: Vec<u64> = tick.networks.iter().map(|network| network.digests[0]).collect();
             assert_eq!(found, vec![inputs[number]; captured.len()], "{transfer:?} {captured:?}, slot {number}");

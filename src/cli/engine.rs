@@ -53,7 +53,8 @@ struct Build {
     /// ONNX models.
     #[arg(required = true, value_name = "MODEL.onnx")]
     models: Vec<PathBuf>,
-    /// The smallest type that layers may compute in. int8 takes models with Q and DQ nodes, or pictures to calibrate with, or the table that those gave.
+    /// The smallest type that layers may compute in. int8 takes models with Q and DQ nodes, or pictures to
+    /// calibrate with, or the table that those gave.
     #[arg(long, value_enum, default_value = "fp16")]
     precision: PrecisionName,
     /// Let matrix products round their operands to 10 bits.

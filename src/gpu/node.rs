@@ -1,11 +1,11 @@
 //! The GPU's part of a tick, in the place of preprocess and infer and of the larger part of decode.
 //!
-//! Every network works in a branch of its own (preprocess, TensorRT, decode, digests): all of it, from the copy of the pictures to that
-//! of the results, is one captured graph, one launch a tick. A branch whose engine cannot be captured, as on a deep learning accelerator, is
-//! started by itself beside the graph. The pictures and results of a slot lie in page-locked memory that the node lends to it, so that
-//! kernels copy them, or read pictures where they lie; the host's thread touches only a table that tells where they are. Two ticks
-//! are in flight, each with memory, execution contexts and a graph of its own. The batch is fixed and an absent camera's row is zero,
-//! so that a partial tick runs the same graph.
+//! Every network works in a branch of its own (preprocess, TensorRT, decode, digests): all of it, from the copy of the pictures to
+//! that of the results, is one captured graph, one launch a tick. A branch whose engine cannot be captured, as on a deep learning
+//! accelerator, is started by itself beside the graph. The pictures and results of a slot lie in page-locked memory that the node
+//! lends to it, so that kernels copy them, or read pictures where they lie; the host's thread touches only a table that tells where
+//! they are. Two ticks are in flight, each with memory, execution contexts and a graph of its own. The batch is fixed and an absent
+//! camera's row is zero, so that a partial tick runs the same graph.
 //!
 //! Promises: after the first tick nothing is allocated, on the host or on the device; the same plans on the same device give
 //! the same bits, whatever else is in flight and however pictures reach the device.
@@ -363,14 +363,13 @@ impl Upload {
         for (index, camera) in tick.cameras.iter().enumerate().take(self.pictures_table[1] / PART_BYTES) {
             let [place, room] = self.pictures.get(index).copied().unwrap_or_default();
             let is_copied = |lies: &&PinnedBuffer| camera.present && room > 0 && !lies.is_imported();
-            let mut part = Part::default();
             if let Some(lies) = pinned(camera.frame.host_bytes().memory()).filter(is_copied) {
                 let bytes = camera.frame.data().len();
                 super::memory::inside(&(0..bytes), room)?;
-                part = Part { source: lies.device_part(&(0..bytes))?, target: self.address(place), bytes };
+                let part = Part { source: lies.device_part(&(0..bytes))?, target: self.address(place), bytes };
+                write_part(&mut self.tables, self.pictures_table, index, part);
                 sent += bytes;
             }
-            write_part(&mut self.tables, self.pictures_table, index, part);
         }
         Ok(sent)
     }
@@ -781,7 +780,7 @@ impl Lane {
 
     /// Writes the tables of a tick. Gives the bytes that go up and that come home.
     fn fill(&mut self, networks: &[GpuNetwork], tick: &mut Tick) -> Result<[usize; 2], GpuNodeError> {
-        // nothing of an earlier tick stays, whatever this one lacks
+        // what this tick lacks is nothing, and not that of an earlier one
         self.upload.tables.fill(0);
         self.upload.fill(networks, &self.branches, tick)?;
         let up = self.upload.fill_copies(tick)?;

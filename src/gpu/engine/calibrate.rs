@@ -1,7 +1,8 @@
 //! Pictures of a log as a network's input: where the ranges of 8-bit tensors come from, for models that carry none.
 //!
 //! A log's pictures are unpacked and prepared as a replay with the log's own rig does it, as many as are wanted, evenly spread over
-//! the log; TensorRT takes them batch by batch from the device. A last batch that is not full is left out.
+//! the log; TensorRT takes them batch by batch from the device. A last batch that is not full is left out. The table of scales that
+//! it makes of them can be given in their place.
 
 use std::collections::VecDeque;
 use std::io::Read;

@@ -363,16 +363,11 @@ fn pages_of_the_heap_are_read_where_they_lie_and_copied() {
     let probe = probe(&context);
     let stream = Stream::new(&context, Priority::Normal).unwrap();
     for bytes in SIZES {
-        let mut host = PinnedBuffer::of_pages(&context, bytes, HostKind::Mapped).unwrap();
+        let mut host = PinnedBuffer::of_pages(&context, bytes).unwrap();
         assert_eq!((host.len(), host.as_ptr() as usize % 4096), (bytes, 0));
         host.copy_from_slice(&picture(bytes));
         assert_is_read(&context, &stream, &probe, &host);
     }
-    let pinned = PinnedBuffer::of_pages(&context, 1, HostKind::Pinned).unwrap();
-    assert_eq!(pinned.device_address(), None);
-    // what was let go of can be registered again
-    drop(pinned);
-    drop(PinnedBuffer::of_pages(&context, 1, HostKind::Mapped).unwrap());
 }
 
 /// As a library's buffers are, which lie in files of memory.
@@ -387,7 +382,7 @@ fn memory_of_somebody_else_is_read_where_it_lies() {
     for _ in 0..2 {
         // SAFETY: the mapping is as long, and its keeper is passed.
         let memory = unsafe { ForeignMemory::new(place, bytes, keeper.clone()) };
-        let host = PinnedBuffer::of_foreign(&context, memory, HostKind::Mapped).unwrap();
+        let host = PinnedBuffer::of_foreign(&context, memory).unwrap();
         assert_eq!((host.as_ptr(), host.len()), (place.as_ptr().cast_const(), bytes));
         assert_is_read(&context, &stream, &probe, &host);
     }
@@ -404,8 +399,8 @@ fn memory_behind_a_handle_is_imported() {
     let exported = Exported::new(&context, &picture(bytes), 4096);
     // other bytes, so that it shows whose are read
     let keeper = Arc::new(Mapped::new(&vec![0; bytes]));
-    for kind in [HostKind::Mapped, HostKind::Pinned] {
-        let host = PinnedBuffer::of_foreign(&context, foreign(&keeper, exported.handle()), kind).unwrap();
+    for _ in 0..2 {
+        let host = PinnedBuffer::of_foreign(&context, foreign(&keeper, exported.handle())).unwrap();
         assert!(host.is_imported() && host.iter().all(|byte| *byte == 0));
         let seen = DeviceBuffer::new(&context, bytes).unwrap();
         run_probe(&stream, &probe, host.device_address().unwrap(), seen.address(), bytes, 11).unwrap();
@@ -434,7 +429,7 @@ fn a_handle_that_the_driver_does_not_take_leaves_the_pages() {
         of(HandleKind::OpaqueFd(fd), u64::MAX),
     ];
     for handle in refused {
-        let host = PinnedBuffer::of_foreign(&context, foreign(&keeper, handle), HostKind::Mapped).unwrap();
+        let host = PinnedBuffer::of_foreign(&context, foreign(&keeper, handle)).unwrap();
         assert!(!host.is_imported());
         assert_is_read(&context, &stream, &probe, &host);
     }

@@ -248,11 +248,6 @@ impl HostBytes {
         }
     }
 
-    /// As [`memory`](Self::memory), to be written: none where bytes are only shown.
-    pub fn memory_mut(&mut self) -> Option<&mut dyn HostMemory> {
-        self.lent.as_deref_mut().filter(|_| self.lent_len.is_some() && self.shown.is_none())
-    }
-
     /// Shows bytes where they are, until they are to be written or others are wanted; gives them back where that is not enough:
     /// memory was lent to this, and they do not lie in such memory.
     ///
@@ -372,7 +367,6 @@ mod tests {
 
         bytes.resize(8).fill(7);
         assert_eq!(*bytes, [7; 8]);
-        assert!(bytes.memory_mut().is_some());
         assert_eq!(bytes.resize(9), [7, 7, 7, 7, 7, 7, 7, 7, 0]);
         bytes.resize(9).fill(5);
         assert_eq!(*bytes, [5; 9]);
@@ -404,7 +398,7 @@ mod tests {
         let place = shared.as_ptr();
         bytes.show(shared.first(2)).unwrap();
         assert_eq!((&*bytes, bytes.as_ptr()), (&[7, 8][..], place));
-        assert!(bytes.memory().is_none() && bytes.memory_mut().is_none());
+        assert!(bytes.memory().is_none());
         assert_eq!(bytes.clone().into_vec(), [7, 8]);
         bytes[0] = 5;
         assert_ne!(bytes.as_ptr(), place);
@@ -438,9 +432,8 @@ mod tests {
         assert_eq!(bytes.show(behind.clone()), Err(behind), "not from the beginning");
         bytes.show(in_memory(Box::new([3; 8]), 0)).unwrap();
         assert_eq!(bytes.memory().map(HostMemory::bytes), Some(&[3; 8][..]));
-        assert!(bytes.memory_mut().is_none());
         bytes.fill(4);
-        assert_eq!(bytes.memory_mut().map(|memory| memory.bytes().to_vec()), Some(vec![4; 8]));
+        assert_eq!(bytes.memory().map(HostMemory::bytes), Some(&[4; 8][..]));
     }
 
     /// Part of a memory, as a camera's buffer is held.

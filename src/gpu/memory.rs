@@ -157,21 +157,23 @@ impl PinnedBuffer {
         unsafe { start.as_ptr().write_bytes(0, bytes.max(1)) };
         let mut buffer =
             Self { context: Arc::clone(context), start, len: bytes, device_address: None, owner: Owner::Driver };
-        buffer.map(kind)?;
+        if kind == HostKind::Mapped {
+            buffer.map()?;
+        }
         Ok(buffer)
     }
 
-    /// The same of pages of the heap, which the drivers of other devices can fill: they may refuse the GPU driver's own.
-    pub fn of_pages(context: &Arc<Context>, bytes: usize, kind: HostKind) -> Result<Self, GpuError> {
+    /// Mapped pages of the heap, which the drivers of other devices can fill: they may refuse the GPU driver's own.
+    pub fn of_pages(context: &Arc<Context>, bytes: usize) -> Result<Self, GpuError> {
         let mut pages = Pages::new(bytes.max(1));
         let start = NonNull::from(pages.bytes_mut()).cast::<u8>();
         let room = bytes.max(1).next_multiple_of(Pages::ALIGNMENT_BYTES);
         // SAFETY: so many bytes lie there, in pages that hold nothing else, for as long as `pages` lives.
-        unsafe { Self::register(context, start, bytes, room, kind, Box::new(pages)) }
+        unsafe { Self::register(context, start, bytes, room, Box::new(pages)) }
     }
 
-    /// The same of memory that somebody else made. Its bytes may be read while nobody writes them, which whoever reads has to know.
-    pub fn of_foreign(context: &Arc<Context>, memory: ForeignMemory, kind: HostKind) -> Result<Self, GpuError> {
+    /// Memory that somebody else made, mapped. Its bytes may be read while nobody writes them, which whoever reads has to know.
+    pub fn of_foreign(context: &Arc<Context>, memory: ForeignMemory) -> Result<Self, GpuError> {
         let (start, bytes) = (memory.start(), memory.len());
         if let Some(handle) = memory.handle()
             && let Ok(import) = Import::new(context, &handle, bytes)
@@ -180,7 +182,7 @@ impl PinnedBuffer {
             return Ok(Self { context, start, len: bytes, device_address, owner: Owner::Imported(import, memory) });
         }
         // SAFETY: whoever made the `ForeignMemory` has promised that so many bytes lie there for as long as it lives.
-        unsafe { Self::register(context, start, bytes, bytes, kind, Box::new(memory)) }
+        unsafe { Self::register(context, start, bytes, bytes, Box::new(memory)) }
     }
 
     /// # Safety
@@ -190,33 +192,27 @@ impl PinnedBuffer {
         start: NonNull<u8>,
         bytes: usize,
         room: usize,
-        kind: HostKind,
         owner: Box<dyn Any + Send + Sync>,
     ) -> Result<Self, GpuError> {
         let driver = context.current()?;
-        let flags = match kind {
-            HostKind::Pinned => sys::CU_MEMHOSTREGISTER_PORTABLE,
-            HostKind::Mapped => sys::CU_MEMHOSTREGISTER_PORTABLE | sys::CU_MEMHOSTREGISTER_DEVICEMAP,
-        };
+        let flags = sys::CU_MEMHOSTREGISTER_PORTABLE | sys::CU_MEMHOSTREGISTER_DEVICEMAP;
         // SAFETY: as promised by the caller; it is unregistered on drop, before the owner is dropped.
         let status = unsafe { (driver.cuMemHostRegister_v2)(start.as_ptr().cast(), room, flags) };
         allocated(context, "cuMemHostRegister_v2", status, bytes)?;
         let (context, owner) = (Arc::clone(context), Owner::Registered(owner));
         let mut buffer = Self { context, start, len: bytes, device_address: None, owner };
-        buffer.map(kind)?;
+        buffer.map()?;
         Ok(buffer)
     }
 
-    fn map(&mut self, kind: HostKind) -> Result<(), GpuError> {
-        if kind == HostKind::Mapped {
-            let driver = self.context.current()?;
-            let mut address = 0;
-            // SAFETY: the place can be written, and the memory was made to be mapped.
-            let status =
-                unsafe { (driver.cuMemHostGetDevicePointer_v2)(&raw mut address, self.start.as_ptr().cast(), 0) };
-            self.context.answer("cuMemHostGetDevicePointer_v2", status)?;
-            self.device_address = Some(address);
-        }
+    /// Asks where the device sees memory that was made to be mapped.
+    fn map(&mut self) -> Result<(), GpuError> {
+        let driver = self.context.current()?;
+        let mut address = 0;
+        // SAFETY: the place can be written, and the memory was made to be mapped.
+        let status = unsafe { (driver.cuMemHostGetDevicePointer_v2)(&raw mut address, self.start.as_ptr().cast(), 0) };
+        self.context.answer("cuMemHostGetDevicePointer_v2", status)?;
+        self.device_address = Some(address);
         Ok(())
     }
 

@@ -223,11 +223,11 @@ impl SlotMemory {
 /// Memory that a camera's driver fills: none where the device takes no more of it.
 impl MemoryMaker for SlotMemory {
     fn make(&self, bytes: usize) -> Option<Box<dyn HostMemory>> {
-        Some(Box::new(PinnedBuffer::of_pages(&self.context, bytes, HostKind::Mapped).ok()?))
+        Some(Box::new(PinnedBuffer::of_pages(&self.context, bytes).ok()?))
     }
 
     fn adopt(&self, memory: ForeignMemory) -> Option<Box<dyn HostMemory>> {
-        Some(Box::new(PinnedBuffer::of_foreign(&self.context, memory, HostKind::Mapped).ok()?))
+        Some(Box::new(PinnedBuffer::of_foreign(&self.context, memory).ok()?))
     }
 
     fn gpu_uuid(&self) -> Option<[u8; 16]> {

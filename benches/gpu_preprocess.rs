@@ -148,7 +148,8 @@ fn set(context: &Arc<Context>, kernels: &Kernels, case: Case, seed: u8) -> Resul
         let picture = DeviceBuffer::from_bytes(context, &noise)?;
         let address = picture.address();
         if case == Case::Raw12 {
-            let raw = DeviceRawPicture { address, bytes, width_px, height_px, stride_bytes: None };
+            let format = RawFormat::Raw12;
+            let raw = DeviceRawPicture { address, bytes, width_px, height_px, format, stride_bytes: None };
             preprocess.write_raw_picture(camera, Some(&raw), &mut descriptions)?;
         } else {
             let format = PixelFormat::Nv12;

@@ -22,6 +22,7 @@ use crate::messages::{
 use crate::realtime::deadlines::Misses;
 use crate::runtime::graph::{DigestNote, FaultNote, Slot, SnapshotNote, TimingNote};
 use crate::stages::decode::Masks;
+use crate::stages::preprocess::raw_slot::RawSlot;
 use crate::stages::{NetworkSlot, Tick};
 
 /// Ticks that may wait for the sinks.
@@ -98,6 +99,8 @@ pub struct Picture {
     pub camera: usize,
     /// The picture.
     pub frame: Frame,
+    /// The picture if it is still raw; the sinks' thread develops it.
+    pub raw: RawSlot,
     /// Masks, if a network made some.
     pub masks: Option<Masks>,
 }
@@ -293,7 +296,8 @@ fn pictures(tick: &Tick) -> Vec<Picture> {
                 let row = network.cameras.iter().position(|served| *served == camera)?;
                 network.masks.get(row).filter(|masks| masks.width > 0).cloned()
             };
-            Picture { camera, frame: slot.frame.clone(), masks: tick.networks.iter().find_map(of_camera) }
+            let frame = if slot.raw.layout().is_some() { Frame::default() } else { slot.frame.clone() };
+            Picture { camera, frame, raw: slot.raw.clone(), masks: tick.networks.iter().find_map(of_camera) }
         })
         .collect()
 }
@@ -309,7 +313,11 @@ fn serve(mut sinks: Vec<Box<dyn Sink>>, inbox: &Receiver<Message>, cancelled: &A
                     sink.begin(&states)?;
                 }
             }
-            Message::Output(output) => {
+            Message::Output(mut output) => {
+                for picture in output.body.iter_mut().flat_map(|body| &mut body.pictures) {
+                    // one that cannot be was not kept, and would stay empty
+                    let _ = picture.raw.develop(&mut picture.frame);
+                }
                 for sink in &mut sinks {
                     sink.take(&output)?;
                 }

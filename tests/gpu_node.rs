@@ -33,8 +33,9 @@ use catseye::stages::decode::{Head, Masks};
 use catseye::stages::infer::{BackendChoice, EnginePrecision, Model};
 use catseye::stages::network::Network;
 use catseye::stages::preprocess::Preprocessor;
+use catseye::stages::preprocess::raw::{BayerPattern, Isp, MosaicLayout, RawFormat};
 use catseye::tap::{Output, Sink, Tap, TapError};
-use catseye_calibration::rig::{self, OnGpuFault, Rig};
+use catseye_calibration::rig::{self, IspSettings, OnGpuFault, PictureFormat, Rig};
 use catseye_sensors::memory::{ForeignMemory, MemoryMaker, SharedBytes};
 use catseye_sensors::picture::{Frame, Limits, PixelFormat, RawLayout, show_raw};
 use common::small::{INPUT, workplace};
@@ -110,8 +111,11 @@ fn tell_captured(folder: &Path, is_captured: bool) {
 
 /// The same with a network for each entry, which says whether its engine can be captured.
 fn node_of(folder: &Path, transfer: Transfer, captured: &[bool]) -> (GpuNode, Pool<Slot<Tick>>) {
-    let mut rig = Rig::default_camera(64, 48);
-    rig.name = "test".to_owned();
+    node_on(&Rig::default_camera(64, 48), folder, transfer, captured)
+}
+
+/// The same on a rig with a camera of that size.
+fn node_on(rig: &Rig, folder: &Path, transfer: Transfer, captured: &[bool]) -> (GpuNode, Pool<Slot<Tick>>) {
     let model = Model::load(&folder.join("net.onnx")).unwrap();
     let mut engines = RigEngines::open(Some(&folder.join("engines"))).unwrap();
     let precision = EnginePrecision::Fp32;
@@ -122,7 +126,7 @@ fn node_of(folder: &Path, transfer: Transfer, captured: &[bool]) -> (GpuNode, Po
     };
     let networks: Vec<Network> = captured.iter().map(network).collect();
     let options = NodeOptions { digest_tensors: true, masks: true, transfer };
-    let (node, _) = engines.into_node(&networks, &rig, options, OnLoss::End(Arc::default())).unwrap();
+    let (node, _) = engines.into_node(&networks, rig, options, OnLoss::End(Arc::default())).unwrap();
     let pool = Pool::new(4, || {
         let mut tick = Tick::new(1, 0, &networks);
         let data = (0..64 * 48 * 3_u32).map(|at| (at * 7) as u8).collect();
@@ -242,6 +246,59 @@ fn each_tick_sees_its_own_pictures() {
             ticks += 1;
         });
         assert_eq!(ticks, 20);
+    }
+}
+
+/// A raw camera's samples go up as they came, and the network sees what the CPU would have developed.
+#[test]
+fn raw_pictures_are_developed_in_the_graph() {
+    if device().is_none() {
+        return;
+    }
+    let folder = place();
+    let layout = Head::Yolox.layout(INPUT[3] as usize, INPUT[2] as usize);
+    let pattern = BayerPattern::Grbg;
+    let settings = IspSettings { white_balance: [1.5, 1.0, 2.0], ..IspSettings::default() };
+    let mut rig = Rig::default_camera(64, 48);
+    (rig.cameras[0].format, rig.cameras[0].isp) = (PictureFormat::Bayer { pattern, bits: 12 }, Some(settings));
+    for transfer in [Transfer::Copy, Transfer::Mapped] {
+        let (mut node, pool) = node_on(&rig, folder.path(), transfer, &[true]);
+        let mut slots = [0, 1, 2, 3].map(|_| pool.acquire().unwrap());
+        let (mut inputs, mut sizes) = (Vec::new(), Vec::new());
+        for (slot, format) in slots.iter_mut().zip(RawFormat::ALL) {
+            let camera = &mut slot.payload.cameras[0];
+            let bytes: Vec<u8> = (0..format.row_bytes(64) * 48).map(|at| (at * 7 % 16) as u8).collect();
+            let (isp, raw) = (Arc::new(Isp::of_rig(format, pattern, &settings)), Bytes::from(bytes.clone()).into());
+            let mosaic = MosaicLayout { width_px: 64, height_px: 48, format, pattern, stride_bytes: None };
+            camera.raw.keep(&mosaic, &isp, &raw, &Limits::default()).unwrap();
+            let mut planes = vec![0.0; layout.values()];
+            let mut developed = Frame::default();
+            camera.raw.develop(&mut developed).unwrap();
+            Preprocessor::new(layout).unwrap().run(&developed, &mut planes).unwrap();
+            inputs.push(digest_f32(&planes));
+            sizes.push(bytes.len());
+        }
+        drop(slots);
+        in_flight(&mut node, &pool, 20, |_, finished| {
+            assert!(finished.result.is_ok(), "{:?}", finished.result);
+            let tick = &finished.slot.payload;
+            let format = tick.cameras[0].raw.layout().unwrap().format;
+            let number = RawFormat::ALL.iter().position(|of| *of == format).unwrap();
+            assert_eq!(tick.networks[0].digests[0], inputs[number], "{transfer:?} {format:?}");
+        });
+        let copied = node.copied_bytes()[0];
+        assert!(transfer == Transfer::Mapped || sizes.iter().any(|size| (*size..*size + 4096).contains(&copied)));
+
+        // what the rig's mosaic is not is a fault, and the camera is absent
+        let mut slots = [0, 1, 2, 3].map(|_| pool.acquire().unwrap());
+        slots.iter_mut().for_each(|slot| slot.payload.cameras[0].raw.forget());
+        drop(slots);
+        let nothing = digest_f32(&vec![0.0; layout.values()]);
+        in_flight(&mut node, &pool, 1, |_, finished| {
+            let words = finished.result.as_ref().unwrap_err().to_string();
+            assert!(words.contains("expected raw pictures with the rig's mosaic"), "{words}");
+            assert_eq!(finished.slot.payload.networks[0].digests[0], nothing);
+        });
     }
 }
 

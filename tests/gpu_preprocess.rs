@@ -203,9 +203,10 @@ fn compare(context: &Arc<Context>, layout: Layout, output: ElementType, ticks: &
                 pictures.last().unwrap().address()
             };
             let ([width_px, height_px], stride_bytes) = (view.size, view.stride_bytes);
-            if let Some(Raw { bytes, .. }) = &view.raw {
+            if let Some(Raw { isp, bytes }) = &view.raw {
                 let (address, bytes) = (upload(bytes), bytes.len());
-                let picture = DeviceRawPicture { address, bytes, width_px, height_px, stride_bytes };
+                let format = isp.format;
+                let picture = DeviceRawPicture { address, bytes, width_px, height_px, format, stride_bytes };
                 let picture = view.frame.is_some().then_some(&picture);
                 preprocess.write_raw_picture(camera, picture, &mut host).unwrap();
                 continue;
@@ -530,7 +531,8 @@ fn what_cannot_be_is_refused() {
     let turned = preprocess.write_picture(0, Some(&picture), &mut bytes).unwrap_err();
     assert_eq!(turned, WritePictureError::Size { camera: 0, expected: [40, 30], found: [30, 40] });
     assert!(bytes.iter().all(|&byte| byte == 0), "a refused picture is none");
-    let raw = DeviceRawPicture { address, bytes: 4096, width_px: 40, height_px: 30, stride_bytes: None };
+    let format = RawFormat::Raw12;
+    let raw = DeviceRawPicture { address, bytes: 4096, width_px: 40, height_px: 30, format, stride_bytes: None };
     let other = preprocess.write_raw_picture(0, Some(&raw), &mut bytes).unwrap_err();
     assert_eq!(other, WritePictureError::Kind { camera: 0, is_raw: false });
 }

@@ -206,7 +206,7 @@ pub struct CameraInput<'a> {
     pub height_px: u32,
     /// Where pixels come from, if pictures are not just fitted.
     pub remap: Option<&'a Remap>,
-    /// How its pictures are developed, if they are raw.
+    /// How its pictures are developed, if they are raw, whatever format each of them has.
     pub raw: Option<&'a Isp>,
 }
 
@@ -221,6 +221,8 @@ pub struct DeviceRawPicture {
     pub width_px: u32,
     /// Height in pixels.
     pub height_px: u32,
+    /// How samples lie in memory.
+    pub format: RawFormat,
     /// Bytes from one row to the next; none if rows follow one another.
     pub stride_bytes: Option<usize>,
 }
@@ -320,8 +322,8 @@ impl Rows {
 #[derive(Clone, Copy, Debug)]
 struct Camera {
     size: [u32; 2],
-    /// Format, and where the [`CatseyeIsp`] is.
-    raw: Option<(RawFormat, u64)>,
+    /// Where the [`CatseyeIsp`] is, if they are raw.
+    raw: Option<u64>,
 }
 
 /// Makes one network's batch out of all cameras' pictures.
@@ -379,7 +381,7 @@ impl BatchPreprocess {
         let letterboxes = letterboxes.collect::<Result<_, _>>()?;
         let cameras = cameras.iter().zip(&isps.addresses).map(|(camera, address)| Camera {
             size: [camera.width_px, camera.height_px],
-            raw: camera.raw.map(|isp| (isp.format, *address)),
+            raw: camera.raw.map(|_| *address),
         });
         Ok(BatchPreprocess { cameras: cameras.collect(), _isps: isps.buffer, letterboxes, launches })
     }
@@ -445,10 +447,10 @@ impl BatchPreprocess {
     ) -> Result<(), WritePictureError> {
         let (of_camera, description) = self.cleared(camera, descriptions)?;
         let Some(picture) = picture else { return Ok(()) };
-        let Some((format, isp)) = of_camera.raw else {
+        let Some(isp) = of_camera.raw else {
             return Err(WritePictureError::Kind { camera, is_raw: false });
         };
-        write(&describe_raw(camera, of_camera.size, format, isp, picture)?, description);
+        write(&describe_raw(camera, of_camera.size, isp, picture)?, description);
         Ok(())
     }
 
@@ -774,11 +776,10 @@ fn description(
 fn describe_raw(
     camera: usize,
     expected: [u32; 2],
-    format: RawFormat,
     isp: u64,
     picture: &DeviceRawPicture,
 ) -> Result<CatseyePicture, WritePictureError> {
-    let DeviceRawPicture { address, bytes, width_px, height_px, stride_bytes } = *picture;
+    let DeviceRawPicture { address, bytes, width_px, height_px, format, stride_bytes } = *picture;
     let found = [width_px, height_px];
     if found != expected {
         return Err(WritePictureError::Size { camera, expected, found });

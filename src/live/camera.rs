@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use catseye_calibration::rig::{BayerPattern as RigPattern, Camera as RigCamera, PictureFormat, Source};
+use catseye_calibration::rig::{Camera as RigCamera, PictureFormat, Source};
 use catseye_sensors::memory::HostMemory;
 use catseye_sensors::packet::{ClockId, StampKind};
 use catseye_sensors::picture::PixelFormat;
@@ -61,12 +61,12 @@ pub fn driver(camera: &RigCamera, source: &Source) -> Result<Box<dyn Driver>, Li
 }
 
 /// A mosaic with samples of one depth, unpacked and packed.
-fn mosaics(pattern: RigPattern, depths: [BayerDepth; 2]) -> Vec<CameraFormat> {
+fn mosaics(pattern: BayerPattern, depths: [BayerDepth; 2]) -> Vec<CameraFormat> {
     let order = match pattern {
-        RigPattern::Rggb => BayerOrder::Rggb,
-        RigPattern::Grbg => BayerOrder::Grbg,
-        RigPattern::Gbrg => BayerOrder::Gbrg,
-        RigPattern::Bggr => BayerOrder::Bggr,
+        BayerPattern::Rggb => BayerOrder::Rggb,
+        BayerPattern::Grbg => BayerOrder::Grbg,
+        BayerPattern::Gbrg => BayerOrder::Gbrg,
+        BayerPattern::Bggr => BayerOrder::Bggr,
     };
     depths.map(|depth| CameraFormat::Bayer(order, depth)).into()
 }

@@ -25,6 +25,8 @@ use crate::messages::{CameraDetections, CameraTracks, DropDecision, NetworksPlac
 use decode::Masks;
 use infer::Tensor;
 use preprocess::Letterbox;
+use preprocess::raw::RawError;
+use preprocess::raw_slot::RawSlot;
 
 /// All that one tick needs, in one slot of the pool. Buffers keep their capacity from tick to tick.
 #[derive(Default)]
@@ -62,12 +64,39 @@ pub struct CameraSlot {
     pub stamp_ns: i64,
     /// The packet's number.
     pub sequence: u32,
-    /// The picture.
+    /// The picture, unless it is raw and nobody has developed it yet.
     pub frame: Frame,
+    /// The picture in the latter case.
+    pub raw: RawSlot,
     /// What the networks saw.
     pub seen: CameraDetections,
     /// What is followed.
     pub tracks: CameraTracks,
+}
+
+impl CameraSlot {
+    /// Width and height of the picture in pixels.
+    pub fn size_px(&self) -> [u32; 2] {
+        match self.raw.layout() {
+            Some(layout) => [layout.width_px, layout.height_px],
+            None => [self.frame.width_px(), self.frame.height_px()],
+        }
+    }
+
+    /// Where the picture lies, developed or not.
+    pub fn host_bytes(&self) -> &HostBytes {
+        if self.raw.layout().is_some() { self.raw.samples() } else { self.frame.host_bytes() }
+    }
+
+    /// Makes a raw picture one of pixels.
+    ///
+    /// # Errors
+    /// [`RawError`]; the picture is then as it was.
+    pub fn develop(&mut self) -> Result<(), RawError> {
+        self.raw.develop(&mut self.frame)?;
+        self.raw.forget();
+        Ok(())
+    }
 }
 
 /// What a tick knows of one lidar.

@@ -11,6 +11,7 @@ use catseye_calibration::rig::{self, Rig};
 use super::decode::{Decode, Head, Masks, View};
 use super::geometry::CameraGeometry;
 use super::infer::{Backend, BatchRows, Tensor, TensorSpec, run_batched};
+use super::preprocess::raw::pattern_of;
 use super::preprocess::{Layout, PreprocessError, Preprocessor, Remap};
 use super::{NetworkSlot, Tick};
 use crate::messages::{CameraDetections, FreeSpace, Level, MAX_DETECTIONS};
@@ -80,27 +81,52 @@ pub fn preprocessor_of(rig: &Rig, camera: usize, layout: Layout) -> Result<Prepr
     Preprocessor::with_remap(layout, remap)
 }
 
-/// The size of each camera's pictures as the rig has it. One of another size leaves its camera absent and is a fault: its
+/// What each camera's pictures are as the rig has it. One of another size leaves its camera absent and is a fault: its
 /// pixels mean other directions, and every distance would be wrong.
 pub struct PictureSizes {
-    /// Per camera of the rig: its name, width and height of its pictures.
-    cameras: Vec<(String, [u32; 2])>,
+    cameras: Vec<PicturesOfCamera>,
+}
+
+/// What a camera's pictures are, as the rig has it.
+struct PicturesOfCamera {
+    name: String,
+    size_px: [u32; 2],
+    /// Whether they are raw and can be developed.
+    is_raw: bool,
 }
 
 impl PictureSizes {
     /// Those of this rig.
     pub fn new(rig: &Rig) -> Self {
-        let size = |camera: &rig::Camera| (camera.name.clone(), [camera.width_px, camera.height_px]);
-        PictureSizes { cameras: rig.cameras.iter().map(size).collect() }
+        let of = |camera: &rig::Camera| PicturesOfCamera {
+            name: camera.name.clone(),
+            size_px: [camera.width_px, camera.height_px],
+            is_raw: pattern_of(camera).is_some(),
+        };
+        PictureSizes { cameras: rig.cameras.iter().map(of).collect() }
     }
 
     /// Leaves cameras with pictures of another size absent, and adds the words to the faults.
     pub fn check(&self, tick: &mut Tick, faults: &mut String) {
-        for ((name, expected), camera) in self.cameras.iter().zip(&mut tick.cameras) {
-            let found = [camera.frame.width_px(), camera.frame.height_px()];
+        for (PicturesOfCamera { name, size_px: expected, .. }, camera) in self.cameras.iter().zip(&mut tick.cameras) {
+            let found = camera.size_px();
             if camera.present && found != *expected {
                 camera.present = false;
                 add_fault(faults, wrong_size(name, *expected, found));
+            }
+        }
+    }
+
+    /// Leaves raw cameras with pictures that are not raw, or of another mosaic, absent, and adds the words to the faults: for kernels that
+    /// were chosen before the first picture came.
+    pub fn check_raw(&self, tick: &mut Tick, faults: &mut String) {
+        for (PicturesOfCamera { name, is_raw, .. }, camera) in self.cameras.iter().zip(&mut tick.cameras) {
+            if camera.present && *is_raw && camera.raw.layout().is_none() {
+                camera.present = false;
+                add_fault(
+                    faults,
+                    format_args!("camera {name}: expected raw pictures with the rig's mosaic, found others"),
+                );
             }
         }
     }
@@ -160,7 +186,9 @@ impl Stage<Tick> for Preprocess {
                     planes.fill(0.0);
                     continue;
                 }
-                match preprocessor.run(&camera.frame, planes) {
+                // once for all networks that look at it
+                let developed = camera.develop().map_err(PreprocessError::from);
+                match developed.and_then(|()| preprocessor.run(&camera.frame, planes)) {
                     Ok(place) => *letterbox = place,
                     Err(error) => {
                         planes.fill(0.0);
@@ -337,8 +365,12 @@ impl Stage<Tick> for DecodeStage {
 
 #[cfg(test)]
 mod tests {
-    use catseye_sensors::picture::{Frame, PixelFormat};
+    use std::sync::Arc;
 
+    use catseye_sensors::picture::{Frame, Limits, PixelFormat};
+    use foxglove::bytes::Bytes;
+
+    use super::super::preprocess::raw::{BayerPattern, Isp, MosaicLayout, RawFormat};
     use super::*;
 
     fn grey(width_px: u32, height_px: u32) -> Frame {
@@ -346,10 +378,10 @@ mod tests {
         Frame::new(width_px, height_px, PixelFormat::Rgb8, true, data).unwrap()
     }
 
-    #[test]
-    fn a_picture_of_another_size_than_the_rigs_is_a_fault() {
-        let network = Network {
-            name: "net".to_owned(),
+    /// One that looks at one camera.
+    fn network(name: &str) -> Network {
+        Network {
+            name: name.to_owned(),
             head: Head::Yolox,
             layout: Head::Yolox.layout(32, 32),
             cameras: vec![0],
@@ -359,8 +391,38 @@ mod tests {
             score_threshold: 0.3,
             nms_iou: 0.45,
             is_on_device: false,
-        };
-        let networks = [network];
+        }
+    }
+
+    #[test]
+    fn all_networks_see_what_a_raw_picture_is_developed_to() {
+        let networks = [network("one"), network("two")];
+        let rig = Rig::default_camera(64, 48);
+        let mut stage = Preprocess::new(&networks, &rig, false).unwrap();
+        let mut tick = Tick::new(1, 0, &networks);
+        let (format, pattern) = (RawFormat::Raw12, BayerPattern::Bggr);
+        let bytes = Bytes::from((0..64 * 48 * 2_u32).map(|at| (at * 5 % 16) as u8).collect::<Vec<_>>());
+        let layout = MosaicLayout { width_px: 64, height_px: 48, format, pattern, stride_bytes: None };
+        let isp = Arc::new(Isp::new(format, pattern));
+        let camera = &mut tick.cameras[0];
+        camera.raw.keep(&layout, &isp, &bytes.into(), &Limits::default()).unwrap();
+        camera.present = true;
+        let mut developed = Frame::default();
+        camera.raw.develop(&mut developed).unwrap();
+        stage.run(&mut tick).unwrap();
+        let raw: Vec<Vec<f32>> = tick.networks.iter().map(|slot| slot.input.data.clone()).collect();
+
+        let mut tick = Tick::new(1, 0, &networks);
+        (tick.cameras[0].frame, tick.cameras[0].present) = (developed, true);
+        stage.run(&mut tick).unwrap();
+        let pixels: Vec<Vec<f32>> = tick.networks.iter().map(|slot| slot.input.data.clone()).collect();
+        assert_eq!(raw, pixels);
+        assert!(raw[0].iter().any(|value| *value > 1.0));
+    }
+
+    #[test]
+    fn a_picture_of_another_size_than_the_rigs_is_a_fault() {
+        let networks = [network("net")];
         let rig = Rig::default_camera(64, 48);
         let mut stage = Preprocess::new(&networks, &rig, false).unwrap();
         let mut tick = Tick::new(1, 0, &networks);

@@ -1,18 +1,20 @@
 //! Unpack: packets become pictures and points.
 //!
 //! Reads a tick's packets, writes the cameras' frames and the lidars' points. Stateless, so ticks unpack side by side; pixels
-//! that came without a header are not copied where they can be read as they lie, and go from the packet to the frame, and those
-//! of a sensor with a mosaic are developed;
-//! pictures of a video come decoded already, since their decoder needs every picture before. A packet that cannot be
-//! unpacked leaves its sensor absent from the tick and is named in a fault.
+//! that came without a header are not copied where they can be read as they lie, and go from the packet to the frame. Those of a sensor
+//! with a mosaic that the rig knows of stay raw until somebody wants pixels; others are developed here. Pictures of a video come
+//! decoded already, since their decoder needs every picture before. A packet that cannot be unpacked leaves its sensor absent
+//! from the tick and is named in a fault.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use catseye_calibration::rig::{Camera, IspSettings, Rig};
-use catseye_sensors::picture::{Frame, Limits, PixelFormat, decode_picture, show_raw};
+use catseye_sensors::memory::SharedBytes;
+use catseye_sensors::picture::{Limits, decode_picture, show_raw};
 
-use super::Tick;
-use super::preprocess::raw::{Isp, MosaicLayout, RawError, RawPicture};
+use super::preprocess::raw::{BayerPattern, Isp, MosaicLayout, RawError, pattern_of};
+use super::{CameraSlot, Tick};
 use crate::log::packet::Content;
 use crate::runtime::digest::Digester;
 use crate::runtime::graph::{Fields, NO_GROUP, Stage, StageError};
@@ -24,12 +26,17 @@ pub struct Unpack {
     isps: Vec<CameraIsp>,
 }
 
+/// What raw formats are counted from in digests, behind all pixel formats.
+const RAW: u8 = 128;
+
 /// What the rig says of a camera, and what was made of it for its first raw picture.
 #[derive(Default)]
 struct CameraIsp {
     full_range: bool,
     settings: IspSettings,
-    isp: Option<Isp>,
+    /// The mosaic, if its pictures are raw.
+    pattern: Option<BayerPattern>,
+    isp: Option<Arc<Isp>>,
 }
 
 impl Unpack {
@@ -38,25 +45,27 @@ impl Unpack {
         let of = |camera: &Camera| CameraIsp {
             full_range: camera.full_range,
             settings: camera.isp.unwrap_or_default(),
+            pattern: pattern_of(camera),
             isp: None,
         };
         Unpack { limits, isps: rig.cameras.iter().map(of).collect() }
     }
 }
 
-/// Develops a sensor's pixels.
-fn develop(
+/// Takes a sensor's pixels.
+fn take_raw(
     layout: &MosaicLayout,
-    bytes: &[u8],
-    CameraIsp { settings, isp, .. }: &mut CameraIsp,
-    frame: &mut Frame,
+    bytes: &SharedBytes,
+    CameraIsp { settings, pattern: of_rig, isp, .. }: &mut CameraIsp,
+    camera: &mut CameraSlot,
     limits: &Limits,
 ) -> Result<(), RawError> {
-    let MosaicLayout { width_px, height_px, format, pattern, stride_bytes } = *layout;
-    limits.check(width_px, height_px, PixelFormat::Rgb8)?;
+    let MosaicLayout { format, pattern, .. } = *layout;
     let kept = isp.take().filter(|isp| (isp.format, isp.pattern) == (format, pattern));
-    let isp = isp.insert(kept.unwrap_or_else(|| Isp::of_rig(format, pattern, settings)));
-    isp.develop(&RawPicture { bytes, width_px, height_px, stride_bytes }, frame)
+    let isp = isp.insert(kept.unwrap_or_else(|| Arc::new(Isp::of_rig(format, pattern, settings))));
+    camera.raw.keep(layout, isp, bytes, limits)?;
+    // nobody behind this can be ready for a mosaic that the rig does not have
+    if *of_rig == Some(pattern) { Ok(()) } else { camera.develop() }
 }
 
 impl Stage<Tick> for Unpack {
@@ -69,6 +78,7 @@ impl Stage<Tick> for Unpack {
         for (sensor, camera) in cameras.iter_mut().enumerate() {
             // slots are used again: what the last tick left must not be seen, or bits would depend on their number
             camera.present = false;
+            camera.raw.forget();
             camera.stamp_ns = 0;
             camera.sequence = 0;
             camera.seen.sensor = sensor as u16;
@@ -97,7 +107,7 @@ impl Stage<Tick> for Unpack {
                     }
                     Content::Mosaic { layout, bytes } => {
                         let bytes = std::mem::take(bytes);
-                        develop(layout, &bytes, isp, &mut camera.frame, &self.limits).map_err(|e| e.to_string())
+                        take_raw(layout, &bytes, isp, camera, &self.limits).map_err(|e| e.to_string())
                     }
                     Content::Frame(frame) => {
                         camera.frame.receive(frame);
@@ -136,10 +146,15 @@ impl Stage<Tick> for Unpack {
         fields.add(NO_GROUP, "packets", headers.finish());
         for (sensor, camera) in tick.cameras.iter().enumerate().filter(|(_, camera)| camera.present) {
             let mut digester = Digester::new();
-            digester.update(&camera.frame.width_px().to_le_bytes());
-            digester.update(&camera.frame.height_px().to_le_bytes());
-            digester.update(&[camera.frame.format() as u8, u8::from(camera.frame.full_range())]);
-            digester.update(camera.frame.data());
+            for size_px in camera.size_px() {
+                digester.update(&size_px.to_le_bytes());
+            }
+            let kind = match camera.raw.layout() {
+                Some(layout) => [RAW + layout.format as u8, layout.pattern as u8],
+                None => [camera.frame.format() as u8, u8::from(camera.frame.full_range())],
+            };
+            digester.update(&kind);
+            digester.update(camera.host_bytes());
             fields.add(sensor as u16, "frame", digester.finish());
         }
         for (lidar, slot) in tick.lidars.iter().enumerate().filter(|(_, slot)| slot.present) {
@@ -161,10 +176,16 @@ mod tests {
     use catseye_calibration::rig::PictureFormat;
     use catseye_sensors::packet::{PacketHeader, SensorId, Stamp};
     use catseye_sensors::picture::convert::to_rgb8;
+    use catseye_sensors::picture::{Frame, PixelFormat};
     use foxglove::bytes::Bytes;
 
+    use super::super::preprocess::raw::{RawFormat, RawPicture};
     use super::*;
     use crate::log::packet::{SensorPacket, raw_layout};
+
+    fn packet(content: Content) -> SensorPacket {
+        SensorPacket { header: PacketHeader { sensor: SensorId(0), sequence: 0, stamp: Stamp::of_arrival(0) }, content }
+    }
 
     #[test]
     fn the_rig_says_which_range_luma_has() {
@@ -173,14 +194,46 @@ mod tests {
             (rig.cameras[0].format, rig.cameras[0].full_range) = (PictureFormat::Nv12, full_range);
             let bytes = Bytes::from([[16; 8].as_slice(), &[128; 4]].concat());
             let content = Content::Raw { layout: raw_layout(4, 2, PixelFormat::Nv12, 0), bytes: bytes.into() };
-            let stamp = Stamp::of_arrival(0);
-            let header = PacketHeader { sensor: SensorId(0), sequence: 0, stamp };
             let mut tick = Tick::new(1, 0, &[]);
-            tick.packets = vec![SensorPacket { header, content }];
+            tick.packets = vec![packet(content)];
             Unpack::new(Limits::default(), &rig).run(&mut tick).unwrap();
             let mut rgb = Vec::new();
             to_rgb8(&tick.cameras[0].frame, &mut rgb);
             assert_eq!(rgb, [grey; 24], "full range {full_range}");
+        }
+    }
+
+    #[test]
+    fn raw_pictures_wait_where_the_rig_knows_of_them() {
+        let (format, pattern) = (RawFormat::Raw10Packed, BayerPattern::Grbg);
+        let settings = IspSettings { white_balance: [1.5, 1.0, 2.0], ..IspSettings::default() };
+        let bytes: Vec<u8> = (0..20_u8).map(|byte| byte.wrapping_mul(37)).collect();
+        let layout = MosaicLayout { width_px: 7, height_px: 2, format, pattern, stride_bytes: None };
+        let mut expected = Frame::default();
+        let raw = RawPicture { bytes: &bytes, width_px: 7, height_px: 2, stride_bytes: None };
+        Isp::of_rig(format, pattern, &settings).develop(&raw, &mut expected).unwrap();
+
+        let other = PictureFormat::Bayer { pattern: BayerPattern::Rggb, bits: 10 };
+        let known = PictureFormat::Bayer { pattern, bits: 12 };
+        for (rig_format, waits) in [(known, true), (other, false), (PictureFormat::Nv12, false)] {
+            let mut rig = Rig::default_camera(7, 2);
+            (rig.cameras[0].format, rig.cameras[0].isp) = (rig_format, Some(settings));
+            let mut unpack = Unpack::new(Limits::default(), &rig);
+            let mut tick = Tick::new(1, 0, &[]);
+            let bytes = Bytes::from(bytes.clone());
+            tick.packets = vec![packet(Content::Mosaic { layout, bytes: bytes.clone().into() })];
+            unpack.run(&mut tick).unwrap();
+            let camera = &mut tick.cameras[0];
+            assert_eq!((camera.present, camera.size_px()), (true, [7, 2]));
+            assert_eq!((camera.raw.layout().is_some(), camera.host_bytes().as_ptr() == bytes.as_ptr()), (waits, waits));
+            camera.develop().unwrap();
+            assert_eq!((&camera.frame, camera.raw.layout()), (&expected, None));
+
+            // the next tick has none, or a damaged one
+            tick.packets = vec![packet(Content::Mosaic { layout, bytes: bytes.slice(1..).into() })];
+            let words = unpack.run(&mut tick).unwrap_err().0;
+            assert!(words.contains("expected 20 bytes of a raw picture, found 19"), "{words}");
+            assert_eq!((tick.cameras[0].present, tick.cameras[0].raw.layout()), (false, None));
         }
     }
 }

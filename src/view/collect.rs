@@ -686,6 +686,7 @@ mod tests {
         WorldModel,
     };
     use crate::runtime::graph::{DigestNote, FaultNote, NO_GROUP, TimingNote};
+    use crate::stages::preprocess::raw_slot::RawSlot;
     use crate::tap::{Picture, TapSummary};
     use catseye_sensors::picture::{Frame, PixelFormat};
 
@@ -741,7 +742,7 @@ mod tests {
     fn picture() -> Picture {
         let data = [60, 70, 80].repeat((WIDTH_PX * HEIGHT_PX) as usize);
         let frame = Frame::new(WIDTH_PX, HEIGHT_PX, PixelFormat::Rgb8, true, data).unwrap();
-        Picture { camera: 0, frame, masks: None }
+        Picture { camera: 0, frame, raw: RawSlot::default(), masks: None }
     }
 
     fn output(tick: u64, body: Option<Body>) -> Output {

@@ -263,6 +263,7 @@ fn gather(whole: &Canvas, straight: &[u32], [width_px, height_px]: [u32; 2]) -> 
 mod tests {
     use super::*;
     use crate::messages::{CameraDetections, CameraTrack, CameraTracks};
+    use crate::stages::preprocess::raw_slot::RawSlot;
     use catseye_calibration::camera::{BrownConrady, CameraModel};
     use catseye_sensors::picture::{Frame, PixelFormat};
 
@@ -288,7 +289,12 @@ mod tests {
             tracks.tracks.push(CameraTrack { id: 1, box_px, ..CameraTrack::default() }).unwrap();
             tracks
         };
-        let picture = |(camera, frame): &(usize, Frame)| Picture { camera: *camera, frame: frame.clone(), masks: None };
+        let picture = |(camera, frame): &(usize, Frame)| Picture {
+            camera: *camera,
+            frame: frame.clone(),
+            raw: RawSlot::default(),
+            masks: None,
+        };
         Body {
             detections: vec![CameraDetections::default(); cameras],
             tracks: (0..cameras).map(tracks).collect(),

@@ -206,6 +206,31 @@ pub enum BayerPattern {
     Bggr,
 }
 
+impl BayerPattern {
+    /// Every pattern.
+    pub const ALL: [Self; 4] = [Self::Rggb, Self::Grbg, Self::Gbrg, Self::Bggr];
+
+    /// The colours' first letters, row by row.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rggb => "rggb",
+            Self::Grbg => "grbg",
+            Self::Gbrg => "gbrg",
+            Self::Bggr => "bggr",
+        }
+    }
+
+    /// Column and row of the first red pixel.
+    pub fn red(self) -> [usize; 2] {
+        match self {
+            Self::Rggb => [0, 0],
+            Self::Grbg => [1, 0],
+            Self::Gbrg => [0, 1],
+            Self::Bggr => [1, 1],
+        }
+    }
+}
+
 const fn bayer(pattern: BayerPattern, bits: u8) -> PictureFormat {
     PictureFormat::Bayer { pattern, bits }
 }

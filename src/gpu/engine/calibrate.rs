@@ -298,8 +298,11 @@ impl Pictures {
             self.tick.packets = vec![packet];
             // one that cannot be unpacked is passed over
             let _ = self.unpack.run(&mut self.tick);
-            let (slot, preprocessor) = (self.tick.cameras.get(camera), self.preprocessors.get_mut(camera));
+            let (slot, preprocessor) = (self.tick.cameras.get_mut(camera), self.preprocessors.get_mut(camera));
             let (Some(slot), Some(preprocessor)) = (slot.filter(|slot| slot.present), preprocessor) else { continue };
+            if slot.develop().is_err() {
+                continue;
+            }
             preprocessor.run(&slot.frame, planes)?;
             self.left -= 1;
             return Ok(true);

@@ -15,6 +15,7 @@ use crate::gpu::{Context, DeviceBuffer, Event, Kernels, Priority, Stream};
 use crate::messages::MAX_DETECTIONS;
 use crate::stages::network::{Network, undistorted_cameras};
 use crate::stages::preprocess::Remap;
+use crate::stages::preprocess::raw::{Isp, RawFormat, pattern_of};
 
 /// One network's share of a lane.
 pub(super) struct Branch {
@@ -152,8 +153,7 @@ fn batch_preprocess(
 ) -> Result<BatchPreprocess, GpuNodeError> {
     let Network { name, layout, cameras, .. } = &network.network;
     let undistorted = undistorted_cameras(rig);
-    let mut remaps = Vec::new();
-    let mut sizes = Vec::new();
+    let (mut remaps, mut sizes, mut isps) = (Vec::new(), Vec::new(), Vec::new());
     for camera in cameras {
         let Some(of_rig) = rig.cameras.get(*camera) else { continue };
         let is_undistorted = undistorted.get(*camera) == Some(&true);
@@ -161,12 +161,17 @@ fn batch_preprocess(
         let remap = is_undistorted.then(|| Remap::undistorting(layout, width_px, height_px, &of_rig.intrinsics));
         remaps.push(remap.transpose()?);
         sizes.push([width_px, height_px]);
+        // which raw format it is each picture says for itself
+        let isp = |pattern| Isp::of_rig(RawFormat::Raw12, pattern, &of_rig.isp.unwrap_or_default());
+        isps.push(pattern_of(of_rig).map(isp));
     }
-    let inputs: Vec<CameraInput<'_>> = sizes
-        .iter()
-        .zip(&remaps)
-        .map(|(&[width_px, height_px], remap)| CameraInput { width_px, height_px, remap: remap.as_ref(), raw: None })
-        .collect();
+    let inputs = sizes.iter().zip(&remaps).zip(&isps).map(|((&[width_px, height_px], remap), isp)| CameraInput {
+        width_px,
+        height_px,
+        remap: remap.as_ref(),
+        raw: isp.as_ref(),
+    });
+    let inputs: Vec<CameraInput<'_>> = inputs.collect();
     BatchPreprocess::new(context, kernels, layout, &inputs, ElementType::F32, input, pictures)
         .map_err(|error| GpuNodeError::Preprocess { model: name.clone(), error })
 }

@@ -171,6 +171,7 @@ impl GpuNode {
         };
         let mut faults = String::new();
         self.sizes.check(&mut slot.payload, &mut faults);
+        self.sizes.check_raw(&mut slot.payload, &mut faults);
         let equipped = self.memory.equip(&mut slot.payload).map_err(GpuNodeError::Gpu);
         let begun = equipped.and_then(|()| lane.begin(&self.networks, &mut slot.payload));
         let begun = begun.map_err(|error| error.to_string());

@@ -9,15 +9,33 @@ use catseye_sensors::memory::{ForeignMemory, HostMemory, MemoryMaker};
 use super::{GpuNetwork, GpuNodeError, NodeOptions};
 use crate::gpu::{Context, GpuError, HostKind, PinnedBuffer};
 use crate::stages::Tick;
+use crate::stages::preprocess::raw::pattern_of;
 
 /// Page-locked memory for the pictures and the results of a slot, mapped, so that kernels copy from and to it.
 #[derive(Clone, Debug)]
 pub struct SlotMemory {
     pub(super) context: Arc<Context>,
-    /// Per camera of the rig, bytes that its pictures have at most; none for one that no network looks at.
-    pub(super) pictures: Vec<usize>,
+    pub(super) pictures: Vec<PictureRoom>,
     /// Per network, bytes of its results and of its masks.
     pub(super) results: Vec<[usize; 2]>,
+}
+
+/// What the pictures of a camera of the rig need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PictureRoom {
+    /// Bytes at most; none for a camera that no network looks at.
+    pub(super) bytes: usize,
+    /// Whether they are raw, and developed on the device.
+    is_raw: bool,
+}
+
+impl PictureRoom {
+    /// Three bytes for each pixel, and the odd row of packed chroma: more than samples of any raw format take.
+    fn of(camera: &Camera, is_seen: bool) -> Self {
+        let (width, height) = (camera.width_px as usize, camera.height_px as usize);
+        let bytes = width.saturating_mul(3).saturating_add(4).saturating_mul(height);
+        PictureRoom { bytes: if is_seen { bytes } else { 0 }, is_raw: pattern_of(camera).is_some() }
+    }
 }
 
 impl SlotMemory {
@@ -29,7 +47,7 @@ impl SlotMemory {
     ) -> Result<Self, GpuNodeError> {
         let is_seen = |camera: usize| networks.iter().any(|network| network.network.cameras.contains(&camera));
         let pictures = rig.cameras.iter().enumerate();
-        let pictures = pictures.map(|(index, camera)| if is_seen(index) { picture_room(camera) } else { 0 }).collect();
+        let pictures = pictures.map(|(index, camera)| PictureRoom::of(camera, is_seen(index))).collect();
         let of_network = |network: &GpuNetwork| {
             let plan = network.plan()?;
             Ok([plan.result_bytes(), if options.masks { plan.mask_bytes() } else { 0 }])
@@ -40,10 +58,13 @@ impl SlotMemory {
 
     /// Lends to a slot what it has not got yet.
     pub fn equip(&self, tick: &mut Tick) -> Result<(), GpuError> {
-        for (camera, bytes) in tick.cameras.iter_mut().zip(&self.pictures) {
-            if *bytes > 0 && pinned(camera.frame.host_bytes().lent()).is_none() {
-                camera.frame.lend(self.memory(*bytes)?);
+        for (camera, PictureRoom { bytes, is_raw }) in tick.cameras.iter_mut().zip(&self.pictures) {
+            let held = if *is_raw { camera.raw.samples() } else { camera.frame.host_bytes() };
+            if *bytes == 0 || pinned(held.lent()).is_some() {
+                continue;
             }
+            let memory = self.memory(*bytes)?;
+            if *is_raw { camera.raw.lend(memory) } else { camera.frame.lend(memory) }
         }
         for (slot, [results, masks]) in tick.networks.iter_mut().zip(&self.results) {
             for (held, bytes) in [(&mut slot.results, *results), (&mut slot.mask_bytes, *masks)] {
@@ -89,10 +110,4 @@ impl HostMemory for PinnedBuffer {
 pub(super) fn pinned(memory: Option<&dyn HostMemory>) -> Option<&PinnedBuffer> {
     let memory: &dyn Any = memory?;
     memory.downcast_ref()
-}
-
-/// Bytes that a camera's pictures have at most: three for each pixel, and the odd row of packed chroma.
-fn picture_room(camera: &Camera) -> usize {
-    let (width, height) = (camera.width_px as usize, camera.height_px as usize);
-    width.saturating_mul(3).saturating_add(4).saturating_mul(height)
 }

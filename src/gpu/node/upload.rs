@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catseye_sensors::picture::Frame;
+use catseye_sensors::memory::HostBytes;
 
 use super::branch::Branch;
 use super::home::Home;
@@ -11,9 +11,9 @@ use super::slot::{SlotMemory, pinned};
 use super::{GpuNetwork, GpuNodeError};
 use crate::gpu::copy::PART_BYTES;
 use crate::gpu::memory::inside;
-use crate::gpu::preprocess::{DevicePicture, PICTURE_BYTES};
+use crate::gpu::preprocess::{BatchPreprocess, DevicePicture, DeviceRawPicture, PICTURE_BYTES, WritePictureError};
 use crate::gpu::{Context, DeviceBuffer, GpuError, HostKind, Kernels, Part, PartsCopy, PinnedBuffer, Stream, Transfer};
-use crate::stages::Tick;
+use crate::stages::{CameraSlot, Tick};
 
 /// What goes up: for each network a table of its pictures and a flag for each that is there; what is copied, both ways; and room
 /// for the pictures.
@@ -54,7 +54,7 @@ impl Upload {
         let home_table = places.take(networks.len() * Home::PARTS * PART_BYTES);
         let table_bytes = places.bytes();
         let room = |bytes: usize| if is_copied { bytes } else { 0 };
-        let pictures = memory.pictures.iter().map(|bytes| places.take(room(*bytes))).collect();
+        let pictures = memory.pictures.iter().map(|picture| places.take(room(picture.bytes))).collect();
         let device = DeviceBuffer::new(context, places.bytes())?;
         let table_address = device.address().wrapping_add(pictures_table[0] as u64);
         Ok(Upload {
@@ -80,11 +80,12 @@ impl Upload {
             let cameras = &network.network.cameras;
             let Some([table, flags]) = self.places.get(index).copied() else { continue };
             for (row, camera) in cameras.iter().enumerate() {
-                let frame = tick.cameras.get(*camera).filter(|slot| slot.present).map(|slot| &slot.frame);
-                let picture = frame.map(|frame| self.picture(*camera, frame)).transpose()?;
+                let slot = tick.cameras.get(*camera).filter(|slot| slot.present);
+                let address = slot.map(|slot| self.picture_address(*camera, slot.host_bytes())).transpose()?;
+                let picture = slot.zip(address);
                 let descriptions = self.tables.get_mut(table..).unwrap_or_default();
                 let descriptions = descriptions.get_mut(..cameras.len() * PICTURE_BYTES).unwrap_or_default();
-                branch.preprocess.write_picture(row, picture.as_ref(), descriptions)?;
+                describe(&branch.preprocess, row, picture, descriptions)?;
                 let flag = u32::from(picture.is_some()).to_ne_bytes();
                 let place = flags + row * flag.len();
                 if let Some(room) = self.tables.get_mut(place..place + flag.len()) {
@@ -95,28 +96,16 @@ impl Upload {
         Ok(())
     }
 
-    /// A picture as the kernels find it.
-    fn picture(&self, camera: usize, frame: &Frame) -> Result<DevicePicture, GpuError> {
-        let bytes = frame.data().len();
-        let lies = pinned(frame.host_bytes().memory()).ok_or(GpuError::NotMapped)?;
-        let address = match self.transfer {
-            _ if lies.is_imported() => lies.device_part(&(0..bytes))?,
-            Transfer::Mapped => lies.device_part(&(0..bytes))?,
-            Transfer::Copy => {
-                let [place, room] = self.pictures.get(camera).copied().unwrap_or_default();
-                inside(&(0..bytes), room)?;
-                self.address(place)
-            }
-        };
-        Ok(DevicePicture {
-            address,
-            bytes,
-            width_px: frame.width_px(),
-            height_px: frame.height_px(),
-            format: frame.format(),
-            full_range: frame.full_range(),
-            stride_bytes: None,
-        })
+    /// Where the kernels find a picture.
+    fn picture_address(&self, camera: usize, picture: &HostBytes) -> Result<u64, GpuError> {
+        let all = 0..picture.len();
+        let lies = pinned(picture.memory()).ok_or(GpuError::NotMapped)?;
+        if lies.is_imported() || self.transfer == Transfer::Mapped {
+            return lies.device_part(&all);
+        }
+        let [place, room] = self.pictures.get(camera).copied().unwrap_or_default();
+        inside(&all, room)?;
+        Ok(self.address(place))
     }
 
     /// Writes the table of the pictures that are copied: those that are there, and not read where they lie. Gives the bytes of all that
@@ -126,8 +115,9 @@ impl Upload {
         for (index, camera) in tick.cameras.iter().enumerate().take(self.pictures_table[1] / PART_BYTES) {
             let [place, room] = self.pictures.get(index).copied().unwrap_or_default();
             let is_copied = |lies: &&PinnedBuffer| camera.present && room > 0 && !lies.is_imported();
-            if let Some(lies) = pinned(camera.frame.host_bytes().memory()).filter(is_copied) {
-                let bytes = camera.frame.data().len();
+            let picture = camera.host_bytes();
+            if let Some(lies) = pinned(picture.memory()).filter(is_copied) {
+                let bytes = picture.len();
                 inside(&(0..bytes), room)?;
                 let part = Part { source: lies.device_part(&(0..bytes))?, target: self.address(place), bytes };
                 write_part(&mut self.tables, self.pictures_table, index, part);
@@ -146,4 +136,23 @@ impl Upload {
     pub(super) fn address(&self, offset: usize) -> u64 {
         self.device.address().wrapping_add(offset as u64)
     }
+}
+
+/// Tells of a camera's picture that lies at an address, or that it has none.
+fn describe(
+    preprocess: &BatchPreprocess,
+    row: usize,
+    picture: Option<(&CameraSlot, u64)>,
+    descriptions: &mut [u8],
+) -> Result<(), WritePictureError> {
+    let Some((slot, address)) = picture else { return preprocess.write_picture(row, None, descriptions) };
+    let (bytes, [width_px, height_px], stride_bytes) = (slot.host_bytes().len(), slot.size_px(), None);
+    if let Some(layout) = slot.raw.layout() {
+        let format = layout.format;
+        let raw = DeviceRawPicture { address, bytes, width_px, height_px, format, stride_bytes };
+        return preprocess.write_raw_picture(row, Some(&raw), descriptions);
+    }
+    let (format, full_range) = (slot.frame.format(), slot.frame.full_range());
+    let pixels = DevicePicture { address, bytes, width_px, height_px, format, full_range, stride_bytes };
+    preprocess.write_picture(row, Some(&pixels), descriptions)
 }

@@ -7,6 +7,7 @@
 
 mod color;
 pub mod raw;
+pub mod raw_slot;
 mod remap;
 mod resize;
 #[cfg(feature = "cuda")]
@@ -30,6 +31,9 @@ const MAX_NETWORK_PX: usize = 8_192;
 /// Why a picture could not be made into a network's input.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum PreprocessError {
+    /// A raw picture cannot be developed.
+    #[error(transparent)]
+    Raw(#[from] raw::RawError),
     /// The network's input is empty or absurdly large.
     #[error("network input is {width} x {height} pixels: expected 1 x 1 to 8192 x 8192")]
     NetworkSize {

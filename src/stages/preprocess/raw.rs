@@ -11,7 +11,8 @@
 //!
 //! The same bytes give the same picture on every machine.
 
-use catseye_calibration::rig::IspSettings;
+pub use catseye_calibration::rig::BayerPattern;
+use catseye_calibration::rig::{Camera, IspSettings, PictureFormat};
 use catseye_sensors::picture::{Frame, Limits, PictureError, PixelFormat};
 use thiserror::Error;
 
@@ -109,41 +110,11 @@ pub fn from_encoding(name: &str) -> Option<(RawFormat, BayerPattern)> {
     Some((format, pattern))
 }
 
-/// The colours of the top-left 2 x 2 pixels, row by row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BayerPattern {
-    /// Red, green; green, blue.
-    Rggb,
-    /// Green, red; blue, green.
-    Grbg,
-    /// Green, blue; red, green.
-    Gbrg,
-    /// Blue, green; green, red.
-    Bggr,
-}
-
-impl BayerPattern {
-    /// Every pattern.
-    pub const ALL: [BayerPattern; 4] = [BayerPattern::Rggb, BayerPattern::Grbg, BayerPattern::Gbrg, BayerPattern::Bggr];
-
-    /// The colours' first letters, row by row.
-    pub fn name(self) -> &'static str {
-        match self {
-            BayerPattern::Rggb => "rggb",
-            BayerPattern::Grbg => "grbg",
-            BayerPattern::Gbrg => "gbrg",
-            BayerPattern::Bggr => "bggr",
-        }
-    }
-
-    /// Column and row of the first red pixel.
-    pub(crate) fn red(self) -> [usize; 2] {
-        match self {
-            BayerPattern::Rggb => [0, 0],
-            BayerPattern::Grbg => [1, 0],
-            BayerPattern::Gbrg => [0, 1],
-            BayerPattern::Bggr => [1, 1],
-        }
+/// The mosaic of a rig's camera, if its pictures are raw and can be developed.
+pub fn pattern_of(camera: &Camera) -> Option<BayerPattern> {
+    match camera.format {
+        PictureFormat::Bayer { pattern, bits: 10 | 12 } => Some(pattern),
+        _ => None,
     }
 }
 

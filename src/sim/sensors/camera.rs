@@ -293,19 +293,9 @@ fn byte(sample: u16) -> u8 {
 
 /// The channel, 0 for red to 2 for blue, of a pixel of a raw picture.
 fn bayer_channel(pattern: BayerPattern, x: usize, y: usize) -> usize {
-    let cells = match pattern {
-        BayerPattern::Rggb => [0, 1, 1, 2],
-        BayerPattern::Grbg => [1, 0, 2, 1],
-        BayerPattern::Gbrg => [1, 2, 0, 1],
-        BayerPattern::Bggr => [2, 1, 1, 0],
-    };
-    let [first, second, third, fourth] = cells;
-    match (x % 2, y % 2) {
-        (0, 0) => first,
-        (_, 0) => second,
-        (0, _) => third,
-        _ => fourth,
-    }
+    // green has one step from red, blue has two
+    let [red_x, red_y] = pattern.red();
+    usize::from(x % 2 != red_x) + usize::from(y % 2 != red_y)
 }
 
 /// Luma of BT.601, 16 to 235 or 0 to 255, in units of 1/256.

@@ -120,7 +120,7 @@ struct Set {
 fn set(context: &Arc<Context>, kernels: &Kernels, case: Case, seed: u8) -> Result<Set, Box<dyn std::error::Error>> {
     let layout = Layout::twinlitenet(NETWORK[0], NETWORK[1]);
     let [width_px, height_px] = case.size_px();
-    let isp = Isp::new(RawFormat::Raw12, BayerPattern::Rggb);
+    let isp = Isp::new(BayerPattern::Rggb);
     let remap = (case == Case::Nv12Undistorted)
         .then(|| Remap::from_fn(&layout, width_px, height_px, |column, row| Some(case.place(column, row))))
         .transpose()?;

@@ -74,6 +74,7 @@ struct View {
 /// What the view's frame was developed from.
 struct Raw {
     isp: Isp,
+    format: RawFormat,
     bytes: Vec<u8>,
 }
 
@@ -203,9 +204,9 @@ fn compare(context: &Arc<Context>, layout: Layout, output: ElementType, ticks: &
                 pictures.last().unwrap().address()
             };
             let ([width_px, height_px], stride_bytes) = (view.size, view.stride_bytes);
-            if let Some(Raw { isp, bytes }) = &view.raw {
+            if let Some(Raw { format, bytes, .. }) = &view.raw {
                 let (address, bytes) = (upload(bytes), bytes.len());
-                let format = isp.format;
+                let format = *format;
                 let picture = DeviceRawPicture { address, bytes, width_px, height_px, format, stride_bytes };
                 let picture = view.frame.is_some().then_some(&picture);
                 preprocess.write_raw_picture(camera, picture, &mut host).unwrap();
@@ -373,7 +374,7 @@ fn maps_are_followed_as_on_the_cpu_beside_cameras_without_one() {
 /// A raw camera's view, with settings that reach the ends of all ranges.
 fn raw_view(size: [u32; 2], format: RawFormat, pattern: BayerPattern, random: &mut Random) -> View {
     let [width_px, height_px] = size;
-    let mut isp = Isp::new(format, pattern);
+    let mut isp = Isp::new(pattern);
     if random.below(3) != 0 {
         isp.black_level = [0, 64, 240, 4094][random.below(4)];
         isp.gains = [0; 3].map(|_: u16| [0, 200, 256, 533, 4096][random.below(5)]);
@@ -390,9 +391,9 @@ fn raw_view(size: [u32; 2], format: RawFormat, pattern: BayerPattern, random: &m
         })
         .collect();
     let mut frame = Frame::default();
-    let picture = RawPicture { bytes: &bytes, width_px, height_px, stride_bytes: Some(stride) };
+    let picture = RawPicture { bytes: &bytes, width_px, height_px, format, stride_bytes: Some(stride) };
     isp.develop(&picture, &mut frame).unwrap();
-    View { stride_bytes: Some(stride), raw: Some(Raw { isp, bytes }), ..View::of(frame) }
+    View { stride_bytes: Some(stride), raw: Some(Raw { isp, format, bytes }), ..View::of(frame) }
 }
 
 #[test]

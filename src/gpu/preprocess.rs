@@ -206,7 +206,7 @@ pub struct CameraInput<'a> {
     pub height_px: u32,
     /// Where pixels come from, if pictures are not just fitted.
     pub remap: Option<&'a Remap>,
-    /// How its pictures are developed, if they are raw, whatever format each of them has.
+    /// How its pictures are developed, if they are raw.
     pub raw: Option<&'a Isp>,
 }
 

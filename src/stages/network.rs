@@ -403,7 +403,7 @@ mod tests {
         let (format, pattern) = (RawFormat::Raw12, BayerPattern::Bggr);
         let bytes = Bytes::from((0..64 * 48 * 2_u32).map(|at| (at * 5 % 16) as u8).collect::<Vec<_>>());
         let layout = MosaicLayout { width_px: 64, height_px: 48, format, pattern, stride_bytes: None };
-        let isp = Arc::new(Isp::new(format, pattern));
+        let isp = Arc::new(Isp::new(pattern));
         let camera = &mut tick.cameras[0];
         camera.raw.keep(&layout, &isp, &bytes.into(), &Limits::default()).unwrap();
         camera.present = true;

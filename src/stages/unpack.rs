@@ -60,9 +60,9 @@ fn take_raw(
     camera: &mut CameraSlot,
     limits: &Limits,
 ) -> Result<(), RawError> {
-    let MosaicLayout { format, pattern, .. } = *layout;
-    let kept = isp.take().filter(|isp| (isp.format, isp.pattern) == (format, pattern));
-    let isp = isp.insert(kept.unwrap_or_else(|| Arc::new(Isp::of_rig(format, pattern, settings))));
+    let pattern = layout.pattern;
+    let kept = isp.take().filter(|isp| isp.pattern == pattern);
+    let isp = isp.insert(kept.unwrap_or_else(|| Arc::new(Isp::of_rig(pattern, settings))));
     camera.raw.keep(layout, isp, bytes, limits)?;
     // nobody behind this can be ready for a mosaic that the rig does not have
     if *of_rig == Some(pattern) { Ok(()) } else { camera.develop() }
@@ -210,8 +210,8 @@ mod tests {
         let bytes: Vec<u8> = (0..20_u8).map(|byte| byte.wrapping_mul(37)).collect();
         let layout = MosaicLayout { width_px: 7, height_px: 2, format, pattern, stride_bytes: None };
         let mut expected = Frame::default();
-        let raw = RawPicture { bytes: &bytes, width_px: 7, height_px: 2, stride_bytes: None };
-        Isp::of_rig(format, pattern, &settings).develop(&raw, &mut expected).unwrap();
+        let raw = RawPicture { bytes: &bytes, width_px: 7, height_px: 2, format, stride_bytes: None };
+        Isp::of_rig(pattern, &settings).develop(&raw, &mut expected).unwrap();
 
         let other = PictureFormat::Bayer { pattern: BayerPattern::Rggb, bits: 10 };
         let known = PictureFormat::Bayer { pattern, bits: 12 };

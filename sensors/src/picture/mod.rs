@@ -557,7 +557,7 @@ fn strided_bytes(planes: &[Plane; 3]) -> Option<usize> {
 }
 
 /// Fills `to` with rows of `row_bytes` bytes that lie `stride` apart in `from`; none if `from` is too short.
-fn copy_rows(to: &mut [u8], row_bytes: usize, from: &[u8], stride: usize) -> Option<()> {
+pub fn copy_rows(to: &mut [u8], row_bytes: usize, from: &[u8], stride: usize) -> Option<()> {
     for (row, row_to) in to.chunks_exact_mut(row_bytes.max(1)).enumerate() {
         let start = row.checked_mul(stride)?;
         row_to.copy_from_slice(from.get(start..start.checked_add(row_bytes)?)?);

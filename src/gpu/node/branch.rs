@@ -15,7 +15,7 @@ use crate::gpu::{Context, DeviceBuffer, Event, Kernels, Priority, Stream};
 use crate::messages::MAX_DETECTIONS;
 use crate::stages::network::{Network, undistorted_cameras};
 use crate::stages::preprocess::Remap;
-use crate::stages::preprocess::raw::{Isp, RawFormat, pattern_of};
+use crate::stages::preprocess::raw::{Isp, pattern_of};
 
 /// One network's share of a lane.
 pub(super) struct Branch {
@@ -161,8 +161,7 @@ fn batch_preprocess(
         let remap = is_undistorted.then(|| Remap::undistorting(layout, width_px, height_px, &of_rig.intrinsics));
         remaps.push(remap.transpose()?);
         sizes.push([width_px, height_px]);
-        // which raw format it is each picture says for itself
-        let isp = |pattern| Isp::of_rig(RawFormat::Raw12, pattern, &of_rig.isp.unwrap_or_default());
+        let isp = |pattern| Isp::of_rig(pattern, &of_rig.isp.unwrap_or_default());
         isps.push(pattern_of(of_rig).map(isp));
     }
     let inputs = sizes.iter().zip(&remaps).zip(&isps).map(|((&[width_px, height_px], remap), isp)| CameraInput {

@@ -121,8 +121,6 @@ pub fn pattern_of(camera: &Camera) -> Option<BayerPattern> {
 /// How raw pictures of one camera are developed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Isp {
-    /// How samples lie in memory.
-    pub format: RawFormat,
     /// The mosaic.
     pub pattern: BayerPattern,
     /// The sample of no light, in 1/4096 of the full range.
@@ -194,6 +192,8 @@ pub struct RawPicture<'a> {
     pub width_px: u32,
     /// Height in pixels.
     pub height_px: u32,
+    /// How samples lie in memory.
+    pub format: RawFormat,
     /// Bytes from one row to the next; none if rows follow one another.
     pub stride_bytes: Option<usize>,
 }
@@ -201,12 +201,12 @@ pub struct RawPicture<'a> {
 impl Isp {
     /// Settings for a sensor whose samples are linear with a black level of 1/16 of the range: no white balance, the
     /// sensor's own colours, and the tone curve of sRGB.
-    pub fn new(format: RawFormat, pattern: BayerPattern) -> Isp {
-        Isp::of_rig(format, pattern, &IspSettings::default())
+    pub fn new(pattern: BayerPattern) -> Isp {
+        Isp::of_rig(pattern, &IspSettings::default())
     }
 
     /// The settings that a rig gives for a camera. White balance is of light above black: the brightest sample stays white.
-    pub fn of_rig(format: RawFormat, pattern: BayerPattern, settings: &IspSettings) -> Isp {
+    pub fn of_rig(pattern: BayerPattern, settings: &IspSettings) -> Isp {
         let black_level = (settings.black_level * f64::from(MAX_VALUE + 1)) as u16;
         let above_black = f64::from(MAX_VALUE) / (f64::from(MAX_VALUE) - f64::from(black_level));
         // a gain that does not come out even is the next larger one
@@ -215,7 +215,7 @@ impl Isp {
         let matrix = settings.colour_matrix.map(|factor| (factor * f64::from(MATRIX_ONE)).round() as i16);
         let (rows, _) = matrix.as_chunks::<3>();
         let matrix = std::array::from_fn(|row| rows.get(row).copied().unwrap_or_default());
-        Isp { format, pattern, black_level, gains, matrix, curve: srgb_curve() }
+        Isp { pattern, black_level, gains, matrix, curve: srgb_curve() }
     }
 
     /// Whether the settings can be used.
@@ -241,10 +241,10 @@ impl Isp {
     /// [`RawError`]; the frame is then as it was.
     pub fn develop(&self, picture: &RawPicture<'_>, frame: &mut Frame) -> Result<(), RawError> {
         self.check()?;
-        let RawPicture { bytes, width_px, height_px, stride_bytes } = *picture;
-        let stride = raw_stride(self.format, width_px, height_px, stride_bytes, bytes.len())?;
+        let RawPicture { bytes, width_px, height_px, format, stride_bytes } = *picture;
+        let stride = raw_stride(format, width_px, height_px, stride_bytes, bytes.len())?;
         let (width, height) = (width_px as usize, height_px as usize);
-        let samples = Samples { isp: self, bytes, stride, width, height };
+        let samples = Samples { isp: self, format, bytes, stride, width, height };
         let rgb = frame.reset(width_px, height_px, PixelFormat::Rgb8, true, &Limits::default())?;
         for (y, row) in rgb.chunks_exact_mut(3 * width).enumerate() {
             for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
@@ -294,6 +294,7 @@ pub(crate) fn raw_stride(
 /// The samples of a picture of at least 2 x 2 pixels.
 struct Samples<'a> {
     isp: &'a Isp,
+    format: RawFormat,
     bytes: &'a [u8],
     stride: usize,
     width: usize,
@@ -305,7 +306,7 @@ impl Samples<'_> {
     fn at(&self, x: usize, y: usize) -> i32 {
         let (x, y) = (mirrored(x, self.width), mirrored(y, self.height));
         let row = self.bytes.get(y * self.stride..).unwrap_or_default();
-        let sample = self.isp.format.sample(row, x);
+        let sample = self.format.sample(row, x);
         let [red_x, red_y] = self.isp.pattern.red();
         let gain = match (x % 2 == red_x, y % 2 == red_y) {
             (true, true) => self.isp.gains[0],
@@ -358,34 +359,31 @@ mod tests {
     use super::*;
 
     /// Settings that leave samples as they are, shown by their upper 8 bits.
-    fn plain(format: RawFormat, pattern: BayerPattern) -> Isp {
+    fn plain(pattern: BayerPattern) -> Isp {
         let curve = (0..CURVE_VALUES).map(|value| (value >> 4) as u8).collect();
-        Isp { black_level: 0, gains: [GAIN_ONE; 3], curve, ..Isp::new(format, pattern) }
+        Isp { black_level: 0, gains: [GAIN_ONE; 3], curve, ..Isp::new(pattern) }
     }
 
     fn words(samples: &[u16]) -> Vec<u8> {
         samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
     }
 
-    fn developed(isp: &Isp, width_px: u32, height_px: u32, bytes: &[u8]) -> Vec<u8> {
+    fn developed(isp: &Isp, format: RawFormat, [width_px, height_px]: [u32; 2], bytes: &[u8]) -> Vec<u8> {
         let mut frame = Frame::default();
-        isp.develop(&RawPicture { bytes, width_px, height_px, stride_bytes: None }, &mut frame).unwrap();
+        isp.develop(&RawPicture { bytes, width_px, height_px, format, stride_bytes: None }, &mut frame).unwrap();
         frame.into_data()
     }
 
     #[test]
     fn a_rig_without_settings_means_the_default_ones() {
-        let (format, pattern) = (RawFormat::Raw12, BayerPattern::Bggr);
-        let default = Isp::new(format, pattern);
+        let pattern = BayerPattern::Bggr;
+        let default = Isp::new(pattern);
         // 256 * 4095 / (4095 - 256), so that the brightest sample stays white
         assert_eq!((default.black_level, default.gains), (256, [274; 3]));
         assert_eq!(default.matrix, [[MATRIX_ONE, 0, 0], [0, MATRIX_ONE, 0], [0, 0, MATRIX_ONE]]);
         let colour_matrix = [1.5, -0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.25, 16.0];
-        let isp = Isp::of_rig(
-            format,
-            pattern,
-            &IspSettings { black_level: 0.9, white_balance: [2.0, 1.0, 8.0], colour_matrix },
-        );
+        let isp =
+            Isp::of_rig(pattern, &IspSettings { black_level: 0.9, white_balance: [2.0, 1.0, 8.0], colour_matrix });
         assert_eq!((isp.black_level, isp.gains), (3686, [4096, 2564, 4096]));
         assert_eq!(isp.matrix, [[1536, -512, 0], [0, 1024, 0], [0, 256, 16384]]);
         assert_eq!(isp.check(), Ok(()));
@@ -426,7 +424,7 @@ mod tests {
                     _ => 16 * 90,
                 })
                 .collect();
-            let rgb = developed(&plain(RawFormat::Raw12, pattern), 6, 5, &words(&samples));
+            let rgb = developed(&plain(pattern), RawFormat::Raw12, [6, 5], &words(&samples));
             assert!(rgb.as_chunks::<3>().0.iter().all(|pixel| *pixel == [200, 90, 40]), "{pattern:?}: {rgb:?}");
         }
     }
@@ -434,7 +432,7 @@ mod tests {
     #[test]
     fn means_are_rounded_and_edges_mirrored() {
         let samples = [16, 32, 48, 64, 80, 96, 112, 128, 144];
-        let rgb = developed(&plain(RawFormat::Raw12, BayerPattern::Rggb), 3, 3, &words(&samples));
+        let rgb = developed(&plain(BayerPattern::Rggb), RawFormat::Raw12, [3, 3], &words(&samples));
         // own red; the two greens twice; the one blue four times
         assert_eq!(rgb[..3], [1, 3, 5]);
         // means of red across and of blue above and below, which is the same one
@@ -445,24 +443,25 @@ mod tests {
 
     #[test]
     fn black_gains_matrix_and_curve_follow_one_another() {
-        let mut isp = plain(RawFormat::Raw12, BayerPattern::Rggb);
+        let mut isp = plain(BayerPattern::Rggb);
         isp.black_level = 160;
         isp.gains = [512, 256, 128];
         isp.matrix = [[1024, 1024, 0], [0, 512, 0], [0, -1024, 1024]];
         // all samples 320: red 320, green 160, blue 80
-        let rgb = developed(&isp, 2, 2, &words(&[320; 4]));
+        let rgb = developed(&isp, RawFormat::Raw12, [2, 2], &words(&[320; 4]));
         assert_eq!(rgb[..3], [30, 5, 0]);
-        let white = developed(&Isp::new(RawFormat::Raw12, BayerPattern::Bggr), 2, 2, &words(&[4095; 4]));
+        let white = developed(&Isp::new(BayerPattern::Bggr), RawFormat::Raw12, [2, 2], &words(&[4095; 4]));
         assert_eq!(white, [255; 12]);
-        let black = developed(&Isp::new(RawFormat::Raw10, BayerPattern::Bggr), 2, 2, &words(&[64; 4]));
+        let black = developed(&Isp::new(BayerPattern::Bggr), RawFormat::Raw10, [2, 2], &words(&[64; 4]));
         assert_eq!(black, [0; 12]);
     }
 
     #[test]
     fn what_cannot_be_developed_is_refused() {
-        let isp = Isp::new(RawFormat::Raw10Packed, BayerPattern::Rggb);
+        let isp = Isp::new(BayerPattern::Rggb);
         let mut frame = Frame::default();
-        let picture = RawPicture { bytes: &[0; 9], width_px: 4, height_px: 2, stride_bytes: None };
+        let format = RawFormat::Raw10Packed;
+        let picture = RawPicture { bytes: &[0; 9], width_px: 4, height_px: 2, format, stride_bytes: None };
         let error = isp.develop(&picture, &mut frame).unwrap_err();
         assert_eq!(error, RawError::ShortPicture { expected: 10, found: 9 });
         let error = isp.develop(&RawPicture { stride_bytes: Some(4), ..picture }, &mut frame).unwrap_err();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use catseye_sensors::memory::{HostBytes, HostMemory, SharedBytes};
-use catseye_sensors::picture::{Frame, Limits, PixelFormat};
+use catseye_sensors::picture::{Frame, Limits, PixelFormat, copy_rows};
 
 use super::raw::{Isp, MosaicLayout, RawError, RawPicture, raw_stride};
 
@@ -39,10 +39,8 @@ impl RawSlot {
         // no more than the pixels need, which is within the limits
         let packed = row_bytes * height_px as usize;
         if stride != row_bytes || self.samples.show(bytes.first(packed)).is_err() {
-            let rows = self.samples.resize(packed).chunks_exact_mut(row_bytes);
-            for (to, from) in rows.zip(bytes.chunks(stride)) {
-                to.copy_from_slice(from.get(..to.len()).unwrap_or_default());
-            }
+            // all of it is there, as was just checked
+            let _ = copy_rows(self.samples.resize(packed), row_bytes, bytes, stride);
         }
         self.waiting = Some((MosaicLayout { stride_bytes: None, ..*layout }, Arc::clone(isp)));
         Ok(())
@@ -69,8 +67,8 @@ impl RawSlot {
     /// [`RawError`]; the frame is then as it was.
     pub fn develop(&self, frame: &mut Frame) -> Result<bool, RawError> {
         let Some((layout, isp)) = &self.waiting else { return Ok(false) };
-        let MosaicLayout { width_px, height_px, stride_bytes, .. } = *layout;
-        isp.develop(&RawPicture { bytes: &self.samples, width_px, height_px, stride_bytes }, frame)?;
+        let MosaicLayout { width_px, height_px, format, stride_bytes, .. } = *layout;
+        isp.develop(&RawPicture { bytes: &self.samples, width_px, height_px, format, stride_bytes }, frame)?;
         Ok(true)
     }
 
@@ -95,9 +93,9 @@ mod tests {
         let stride_bytes = (padding > 0).then_some(stride);
         let pattern = BayerPattern::Gbrg;
         let bytes: Vec<u8> = (0..stride * height_px as usize).map(|at| (at * 37 % 11) as u8).collect();
-        let isp = Isp::new(format, pattern);
+        let isp = Isp::new(pattern);
         let mut frame = Frame::default();
-        isp.develop(&RawPicture { bytes: &bytes, width_px, height_px, stride_bytes }, &mut frame).unwrap();
+        isp.develop(&RawPicture { bytes: &bytes, width_px, height_px, format, stride_bytes }, &mut frame).unwrap();
         let layout = MosaicLayout { width_px, height_px, format, pattern, stride_bytes };
         (layout, Arc::new(isp), SharedBytes::from(foxglove::bytes::Bytes::from(bytes)), frame)
     }

@@ -324,6 +324,38 @@ fn two_streams_join_in_one_graph() {
 }
 
 #[test]
+fn a_graph_waits_for_what_another_has_done_so_far() {
+    let Some(context) = device() else { return };
+    let probe = probe(&context);
+    let streams = [Priority::Low, Priority::High].map(|priority| Stream::new(&context, priority).unwrap());
+    let events = [0; 2].map(|_| Event::without_time(&context).unwrap());
+    let bytes = 3_000_001;
+    let buffer = DeviceBuffer::from_bytes(&context, &picture(bytes)).unwrap();
+    let all = buffer.address();
+    let graphs = [0, 1].map(|own| {
+        Graph::capture(&streams[own], |stream| {
+            stream.wait_beyond(&events[1 - own])?;
+            run_probe(stream, &probe, all, all, bytes, 3)?;
+            stream.record_beyond(&events[own])
+        })
+        .unwrap()
+    });
+    assert_eq!(graphs[0].node_count(), 3);
+    // each changes the bytes that the other left; who does not wait loses changes
+    for _ in 0..50 {
+        for (graph, stream) in graphs.iter().zip(&streams) {
+            graph.launch(stream).unwrap();
+        }
+    }
+    for stream in &streams {
+        stream.synchronize().unwrap();
+    }
+    assert_eq!(buffer.to_vec().unwrap(), expected(&picture(bytes), 3, 100));
+    let error = streams[0].record_beyond(&events[0]).unwrap_err();
+    assert!(matches!(error, GpuError::Call { call: "cuEventRecordWithFlags", .. }), "{error}");
+}
+
+#[test]
 fn mapped_memory_equals_copied() {
     let Some(context) = device() else { return };
     let probe = probe(&context);

@@ -77,6 +77,7 @@ functions! {
     cuEventCreate(*mut sys::CUevent, c_uint);
     cuEventDestroy_v2(sys::CUevent);
     cuEventRecord(sys::CUevent, sys::CUstream);
+    cuEventRecordWithFlags(sys::CUevent, sys::CUstream, c_uint);
     cuEventQuery(sys::CUevent);
     cuEventSynchronize(sys::CUevent);
     cuEventElapsedTime(*mut f32, sys::CUevent, sys::CUevent);

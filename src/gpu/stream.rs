@@ -186,6 +186,25 @@ impl Stream {
         self.context.answer("cuStreamWaitEvent", unsafe { (driver.cuStreamWaitEvent)(self.raw, event.raw, 0) })
     }
 
+    /// Puts into the graph that is being captured, where [`record`](Self::record) only tells what comes after what: each launch lets the
+    /// event happen when all captured work so far is done. The event outlives the graph. Outside of a capture it is an error.
+    pub fn record_beyond(&self, event: &Event) -> Result<(), GpuError> {
+        let flags = sys::CUevent_record_flags_enum::CU_EVENT_RECORD_EXTERNAL as c_uint;
+        let driver = self.context.current()?;
+        // SAFETY: both are alive.
+        let status = unsafe { (driver.cuEventRecordWithFlags)(event.raw, self.raw, flags) };
+        self.context.answer("cuEventRecordWithFlags", status)
+    }
+
+    /// Puts into the graph that is being captured: all captured work after this waits for the event as it was last recorded before the
+    /// launch. The event outlives the graph. Outside of a capture it is an error.
+    pub fn wait_beyond(&self, event: &Event) -> Result<(), GpuError> {
+        let flags = sys::CUevent_wait_flags_enum::CU_EVENT_WAIT_EXTERNAL as c_uint;
+        let driver = self.context.current()?;
+        // SAFETY: both are alive.
+        self.context.answer("cuStreamWaitEvent", unsafe { (driver.cuStreamWaitEvent)(self.raw, event.raw, flags) })
+    }
+
     /// Waits, on this thread, for all work so far.
     pub fn synchronize(&self) -> Result<(), GpuError> {
         let driver = self.context.current()?;

@@ -7,6 +7,7 @@ use catseye_calibration::rig::Rig;
 use super::branch::{Branch, Ends, Parts};
 use super::home::Home;
 use super::slot::SlotMemory;
+use super::turn::Turn;
 use super::upload::Upload;
 use super::{GpuNetwork, GpuNodeError, NodeOptions};
 use crate::gpu::digest::read_digests;
@@ -31,6 +32,7 @@ pub(super) struct Lane {
     pub(super) begun: Event,
     /// All of the tick is done.
     pub(super) done: Event,
+    turn: Turn,
     upload: Upload,
     home: Home,
     /// Bytes that went up for the last tick and that came home.
@@ -62,6 +64,7 @@ impl Lane {
         rig: &Rig,
         memory: &SlotMemory,
         options: NodeOptions,
+        turn: Turn,
     ) -> Result<Self, GpuNodeError> {
         let upload = Upload::new(context, kernels, networks, memory, options.transfer)?;
         let home = Home::new(context, kernels, networks, memory, options, upload.address(upload.home_table[0]))?;
@@ -86,6 +89,7 @@ impl Lane {
             arrived_beside: Event::without_time(context)?,
             begun: Event::new(context)?,
             done: Event::new(context)?,
+            turn,
             upload,
             home,
             copied: [0; 2],
@@ -111,7 +115,7 @@ impl Lane {
         if !self.is_warm {
             // TensorRT sets things up in a first run, which cannot be captured
             let Lane { stream, branches, arrived, upload, home, .. } = self;
-            enqueue(stream, (upload, home), branches.iter_mut(), arrived, Parts::ALL)?;
+            enqueue(stream, (upload, home), branches.iter_mut(), arrived, Parts::ALL, None)?;
             self.stream.synchronize()?;
             self.graph = self.capture_for_ticks()?;
             self.is_warm = true;
@@ -164,11 +168,11 @@ impl Lane {
 
     /// These parts of a tick's work, of the branches that can be captured.
     fn capture(&mut self, parts: Parts) -> Result<Graph, GpuNodeError> {
-        let Lane { stream, branches, arrived, upload, home, .. } = self;
+        let Lane { stream, branches, arrived, turn, upload, home, .. } = self;
         let mut failure = None;
         let captured = Graph::capture(stream, |stream| {
             let captured = branches.iter_mut().filter(|branch| branch.is_captured);
-            enqueue(stream, (upload, home), captured, arrived, parts).map_err(|error| {
+            enqueue(stream, (upload, home), captured, arrived, parts, Some(turn)).map_err(|error| {
                 let gpu = match &error {
                     TensorRtError::Gpu(gpu) => gpu.clone(),
                     _ => GpuError::Call { call: "enqueueV3", name: "refused", code: 0 },
@@ -209,16 +213,19 @@ impl Lane {
     }
 }
 
-/// Puts a tick's work into a stream and the branches that fork from it and join it.
+/// Puts a tick's work into a stream and the branches that fork from it and join it. What is captured takes turns.
 fn enqueue<'b>(
     stream: &Stream,
     (upload, home): (&Upload, &mut Home),
     branches: impl Iterator<Item = &'b mut Branch>,
     arrived: &Event,
     parts: Parts,
+    turn: Option<&Turn>,
 ) -> Result<(), TensorRtError> {
-    if parts.upload {
-        upload.enqueue(stream)?;
+    match turn {
+        _ if !parts.upload => {}
+        Some(turn) => turn.take(stream, |stream| upload.enqueue(stream))?,
+        None => upload.enqueue(stream)?,
     }
     stream.record(arrived)?;
     for branch in branches {

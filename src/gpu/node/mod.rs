@@ -7,7 +7,7 @@
 //! they are. Two ticks are in flight, each with memory, execution contexts and a graph of its own. The batch is fixed and an absent
 //! camera's row is zero, so that a partial tick runs the same graph.
 //!
-//! In the order of a tick's way: `slot`, `upload`, `branch`, `home`, and `lane` around them.
+//! In the order of a tick's way: `slot`, `turn`, `upload`, `branch`, `home`, and `lane` around them.
 //!
 //! Promises: after the first tick nothing is allocated, on the host or on the device; the same plans on the same device give
 //! the same bits, whatever else is in flight and however pictures reach the device.
@@ -19,6 +19,7 @@ mod loss;
 mod network;
 mod places;
 mod slot;
+mod turn;
 mod upload;
 
 use std::fmt::Write as _;
@@ -33,6 +34,7 @@ use self::lane::{Busy, Lane};
 pub use self::loss::{Fallback, OnLoss};
 pub use self::network::GpuNetwork;
 pub use self::slot::SlotMemory;
+use self::turn::Turn;
 use super::decode::PlanDecodeError;
 use super::digest::DigestValuesError;
 use super::preprocess::{BatchPreprocessError, WritePictureError};
@@ -136,7 +138,8 @@ impl GpuNode {
         on_loss: OnLoss,
     ) -> Result<Self, GpuNodeError> {
         let memory = SlotMemory::new(context, &networks, rig, options)?;
-        let lanes = (0..DEPTH).map(|_| Lane::new(context, kernels, &networks, rig, &memory, options));
+        let turns = Turn::circle(context, DEPTH)?.into_iter();
+        let lanes = turns.map(|turn| Lane::new(context, kernels, &networks, rig, &memory, options, turn));
         Ok(GpuNode {
             lanes: lanes.collect::<Result<_, _>>()?,
             memory,

@@ -93,8 +93,9 @@ impl CameraSlot {
     /// # Errors
     /// [`RawError`]; the picture is then as it was.
     pub fn develop(&mut self) -> Result<(), RawError> {
-        self.raw.develop(&mut self.frame)?;
-        self.raw.forget();
+        if self.raw.develop(&mut self.frame)? {
+            self.raw.forget();
+        }
         Ok(())
     }
 }

@@ -213,7 +213,7 @@ impl Lane {
     }
 }
 
-/// Puts a tick's work into a stream and the branches that fork from it and join it. What is captured takes turns.
+/// Puts a tick's work into a stream and the branches that fork from it and join it. Only in a graph can it take turns.
 fn enqueue<'b>(
     stream: &Stream,
     (upload, home): (&Upload, &mut Home),
@@ -222,10 +222,11 @@ fn enqueue<'b>(
     parts: Parts,
     turn: Option<&Turn>,
 ) -> Result<(), TensorRtError> {
-    match turn {
-        _ if !parts.upload => {}
-        Some(turn) => turn.take(stream, |stream| upload.enqueue(stream))?,
-        None => upload.enqueue(stream)?,
+    if parts.upload {
+        match turn {
+            Some(turn) => turn.take(stream, |stream| upload.enqueue(stream))?,
+            None => upload.enqueue(stream)?,
+        }
     }
     stream.record(arrived)?;
     for branch in branches {
